@@ -1,0 +1,46 @@
+"""What a model reads in one step: the arrays that `data` hands to `model`, which do not know each other."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Batch(NamedTuple):
+    """A batch of B rows of T token ids, and what is asked about them.
+
+    Masked positions are kept sparse, as row numbers of the flattened batch: the loss reads only them, and so the model
+    computes only them. A batch without padding has `attention_mask=None`, which is not the same work as a mask of ones.
+    """
+
+    input_ids: NDArray[np.integer]
+    """[B, T] token ids, corrupted where masked."""
+    attention_mask: NDArray[np.bool_] | None = None
+    """[B, T] True on real tokens; None where every token is real."""
+    token_type_ids: NDArray[np.integer] | None = None
+    """[B, T] segment 0 or 1; None where all is segment 0."""
+    masked_positions: NDArray[np.int64] | None = None
+    """[M] ascending positions b * T + t of the tokens to predict."""
+    target_ids: NDArray[np.integer] | None = None
+    """[M] the original ids at `masked_positions`."""
+    first_row: int = 0
+    """Number of this batch's row 0 in the global batch; random streams count from it."""
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """The rows start..stop-1 as a batch of their own, which remembers where in the global batch it stood."""
+        tokens = self.input_ids.shape[1]
+        masked, targets = self.masked_positions, self.target_ids
+        if masked is not None:
+            first, last = np.searchsorted(masked, [start * tokens, stop * tokens])
+            masked = masked[first:last] - start * tokens
+            targets = None if targets is None else targets[first:last]
+        return Batch(
+            self.input_ids[start:stop],
+            None if self.attention_mask is None else self.attention_mask[start:stop],
+            None if self.token_type_ids is None else self.token_type_ids[start:stop],
+            masked,
+            targets,
+            self.first_row + start,
+        )
