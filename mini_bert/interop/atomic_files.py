@@ -1,0 +1,97 @@
+"""How does a file get onto the disk whole, or not at all?
+
+A file is written beside its final place, flushed to the disk, and then renamed: POSIX renames are atomic, so a reader,
+a crash or a full disk sees the old file or the new one, never a part of one. Every failure becomes a `StorageError`
+that names the path and the space that is left.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from mini_bert.errors import StorageError
+
+
+def storage_error(path: Path, error: OSError) -> StorageError:
+    """What went wrong when `path` was written, with the space that is left where it lies."""
+    folder = path if path.is_dir() else path.parent
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    try:
+        free = f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB free"
+    except OSError:
+        free = "free space unknown"
+    return StorageError(
+        str(path),
+        got=f"{error.strerror or error} while writing ({free} in {folder})",
+        expected="a writable place with enough space",
+        advice="What was saved before is untouched.",
+    )
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors into `StorageError`s about `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(path, error) from error
+
+
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write every byte; `os.write` may take fewer than it is given."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a new file and flush it to the disk; for files in a folder that nobody reads yet.
+
+    Raises:
+        StorageError: the file could not be written.
+    """
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        try:
+            write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk.
+
+    Raises:
+        StorageError: the operating system could not flush it.
+    """
+    with storage_errors(path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Give `path` new content in one atomic step.
+
+    Raises:
+        StorageError: the file could not be written; the old one, if any, is as it was.
+    """
+    staged = path.with_name(f".tmp-{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    try:
+        write_synced(staged, content)
+        with storage_errors(path):
+            os.replace(staged, path)  # noqa: PTH105  (tests let this very call fail)
+    except BaseException:
+        with suppress(OSError):
+            staged.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
