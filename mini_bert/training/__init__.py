@@ -1,0 +1,1 @@
+"""The loop: one step, many steps, and what must survive when the machine does not."""
