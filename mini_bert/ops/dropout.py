@@ -39,7 +39,7 @@ def forward(
         p: probability of dropping, in [0, 1).
         stream: table of random numbers of this site and step; None at inference.
         first_row: number of the first row of `x` in the global batch.
-        rows: ascending numbers, from `first_row`, of the rows that `x` holds, where it does not hold all of them. They
+        rows: numbers, counted from `first_row`, of the rows that `x` holds, where it does not hold all of them. They
             get the very draws that they would get within the whole.
     """
     threshold = round(p * _LEVELS)
@@ -49,7 +49,8 @@ def forward(
     if rows is None:
         lanes = stream.lanes(first_row, x.size // C, C)
     elif rows.size:
-        lanes = stream.lanes(first_row + int(rows[0]), int(rows[-1] - rows[0]) + 1, C)[rows - rows[0]]
+        lowest, highest = int(rows.min()), int(rows.max())
+        lanes = stream.lanes(first_row + lowest, highest - lowest + 1, C)[rows - lowest]
     else:
         lanes = np.empty((0, C), np.uint16)
     keep = (lanes >= threshold).reshape(x.shape)  # (DROP.1)

@@ -1,0 +1,323 @@
+"""BERT as a whole (Devlin et al. 2019): embeddings, L blocks, a head; and the masked-language-model step.
+
+Two passes run through the same blocks. `forward` computes everything, records every intermediate and gives logits
+[B, T, V]. `mlm_loss_and_gradients` computes only what the loss reads: logits at the M masked positions, and behind the
+keys and values of the last block only these M rows. Loss and gradients are the same (docs/derivations/masked_lm.md).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from mini_bert.batch import Batch
+from mini_bert.config.schema import ModelConfig
+from mini_bert.errors import InvalidInputError
+from mini_bert.model import attention, block, embeddings
+from mini_bert.model.forward_pass import Pass, Reading
+from mini_bert.model.heads import HEADS
+from mini_bert.model.initialization import initialize
+from mini_bert.model.inputs import check_batch, check_hidden, check_inputs
+from mini_bert.model.parameters import Parameters
+from mini_bert.model.trace import Cache, Recorder
+from mini_bert.ops import cross_entropy, softmax
+from mini_bert.ops.contract import Array, Tap, identity
+from mini_bert.random_streams import RandomStream
+
+if TYPE_CHECKING:
+    from mini_bert.text.wordpiece import WordPiece
+
+FLOAT_ERRORS: dict[str, Any] = {"divide": "raise", "over": "raise", "invalid": "raise", "under": "ignore"}
+"""What NumPy does in our passes: an overflow or a NaN is an error where it happens; an underflow is a zero."""
+
+
+class EncoderSaved(NamedTuple):
+    """What the backward pass needs of embeddings and blocks."""
+
+    run: Pass
+    embeddings: embeddings.Saved
+    blocks: tuple[block.Saved, ...]
+    read: Reading | None
+
+
+class Prediction(NamedTuple):
+    """A piece that may stand at a mask."""
+
+    token: str
+    id: int
+    probability: float
+
+
+class MiniBERT:
+    """A BERT with parameters of its own: configuration, one buffer of numbers, no other state.
+
+    Args:
+        config: the shape; by default the faithful Mini-BERT of 2,966,144 parameters.
+        dtype: float32; float64 to see whether something is noise or a bug; complex128 for the complex step.
+        seed: seed of the initial values.
+        tokenizer: the WordPiece that made the ids; `fill_mask` and `save_pretrained` use it.
+    """
+
+    def __init__(
+        self,
+        config: ModelConfig | None = None,
+        dtype: Any = np.float32,
+        seed: int = 0,
+        tokenizer: WordPiece | None = None,
+    ) -> None:
+        self._take(Parameters(ModelConfig() if config is None else config, _checked_dtype(dtype)), tokenizer)
+        initialize(self.parameters, seed)
+
+    @classmethod
+    def from_parameters(cls, parameters: Parameters, tokenizer: WordPiece | None = None) -> MiniBERT:
+        """A model over parameters that exist already; nothing is copied."""
+        model = cls.__new__(cls)
+        model._take(parameters, tokenizer)
+        return model
+
+    def _take(self, parameters: Parameters, tokenizer: WordPiece | None) -> None:
+        self.config = parameters.config
+        self.parameters = parameters
+        self.tokenizer = tokenizer
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The dtype of all parameters and intermediates."""
+        return self.parameters.buffer.dtype
+
+    def __repr__(self) -> str:
+        c = self.config
+        return (
+            f"MiniBERT(L={c.num_hidden_layers} H={c.hidden_size} A={c.num_attention_heads} I={c.intermediate_size} "
+            f"T={c.max_position_embeddings} V={c.vocab_size}, heads={list(c.heads)}, "
+            f"{self.parameters.buffer.size:,} parameters, {self.dtype})"
+        )
+
+    # --- the two halves of a pass -----------------------------------------------------------------------------------
+
+    def encode_forward(
+        self, ids_BT: Array, types_BT: Array | None, run: Pass, read: Reading | None = None
+    ) -> tuple[Array, EncoderSaved]:
+        """Embeddings and blocks: hidden states [B, T, H], or [M, H] at the positions in `read`. Inputs are trusted."""
+        parameters, config = self.parameters, self.config
+        x, embeddings_saved = embeddings.embeddings_forward(ids_BT, types_BT, parameters.embeddings, config, run)
+        blocks = []
+        last = len(parameters.layers) - 1
+        for i, layer in enumerate(parameters.layers):
+            x, saved = block.block_forward(x, layer, config, run, f"layer_{i}", read if i == last else None)
+            blocks.append(saved)
+        return x, EncoderSaved(run, embeddings_saved, tuple(blocks), read)
+
+    def encode_backward(self, dx: Array, saved: EncoderSaved, grads: Parameters, tap: Tap = identity) -> None:
+        """Undo `encode_forward`, last block first, and add all gradients to `grads`."""
+        parameters, config = self.parameters, self.config
+        run = saved.run._replace(tap=tap)
+        last = len(parameters.layers) - 1
+        for i in range(last, -1, -1):
+            read = saved.read if i == last else None
+            layer, dlayer = parameters.layers[i], grads.layers[i]
+            dx = block.block_backward(dx, saved.blocks[i], layer, dlayer, config, run, f"layer_{i}", read)
+        embeddings.embeddings_backward(dx, saved.embeddings, grads.embeddings, run)
+
+    # --- everything, recorded ---------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        *,
+        head: str | None = None,
+        tap: Tap = identity,
+    ) -> tuple[Array, Cache]:
+        """Logits of a head, and every intermediate on the way. No dropout.
+
+        Args:
+            input_ids: [B, T] integers in [0, V), T at most `max_position_embeddings`.
+            attention_mask: [B, T] bool or 0/1, true on real tokens; by default all are real.
+            token_type_ids: [B, T] segments; by default all 0.
+            head: which head; by default the first that the model has.
+            tap: sees every intermediate, and what it returns takes its place: for ablation and patching.
+
+        Returns:
+            logits [B, T, V] (`mlm`), [B, T, labels] (`token_classifier`), [B, 2] (`nsp`) or [B, labels] (`classifier`);
+            and the cache: name → array, which `MiniBERTGradients.backward_from_logits` takes back.
+
+        Raises:
+            InvalidInputError: names the argument that does not fit, or a head that the model does not have.
+        """
+        head = head if head is not None else next(iter(self.config.heads), "mlm")
+        self.parameters.require_head(head)
+        record = Recorder(tap)
+        with np.errstate(**FLOAT_ERRORS):
+            hidden, saved = self._encode(input_ids, attention_mask, token_type_ids, record)
+            logits, head_saved = HEADS[head][0](hidden, self.parameters, self.config, saved.run)
+        return logits, Cache(record.arrays, (saved, head_saved), head)
+
+    def encode(
+        self, input_ids: Any, attention_mask: Any = None, token_type_ids: Any = None, *, tap: Tap = identity
+    ) -> tuple[Array, Cache]:
+        """The last hidden states [B, T, H], without a head, and every intermediate; arguments as in `forward`."""
+        record = Recorder(tap)
+        with np.errstate(**FLOAT_ERRORS):
+            hidden, saved = self._encode(input_ids, attention_mask, token_type_ids, record)
+        return hidden, Cache(record.arrays, (saved, None), None)
+
+    def _encode(
+        self, input_ids: Any, attention_mask: Any, token_type_ids: Any, tap: Tap
+    ) -> tuple[Array, EncoderSaved]:
+        ids_BT, mask_BT, types_BT = check_inputs(self.config, input_ids, attention_mask, token_type_ids)
+        return self.encode_forward(ids_BT, types_BT, Pass(*ids_BT.shape, mask_BS=mask_BT, tap=tap))
+
+    def multi_head_attention(self, x: Any, layer: int = 0, attention_mask: Any = None) -> tuple[Array, dict[str, Array]]:
+        """One layer's attention sublayer on hidden states of your own.
+
+        Args:
+            x: [B, T, H] floats, cast to the model's dtype.
+            layer: which block's weights.
+            attention_mask: [B, T] bool or 0/1; by default all positions are real.
+
+        Returns:
+            the output [B, T, H], before residual and LayerNorm, and a dictionary with `Q`, `K`, `V` [B, A, T, K],
+            `attention_weights` [B, A, T, T] and `context` [B, T, H].
+        """
+        x_BTH, mask_BT = check_hidden(self.config, x, attention_mask, layer, self.dtype)
+        record = Recorder()
+        run = Pass(*x_BTH.shape[:2], mask_BS=mask_BT, tap=record)
+        with np.errstate(**FLOAT_ERRORS):
+            y, _ = attention.attention_forward(
+                x_BTH, self.parameters.layers[layer].attention, self.config, run, "attention"
+            )
+        names = ("Q", "K", "V", "scores", "attention_weights", "context")
+        return y, {name: record.arrays[f"attention.{name}"] for name in names}
+
+    _multi_head_attention = multi_head_attention
+
+    # --- only what the loss reads -----------------------------------------------------------------------------------
+
+    def mlm_logits(self, batch: Batch, tap: Tap = identity) -> Array:
+        """Logits [M, V] at `batch.masked_positions`, and nothing else. No dropout."""
+        check_batch(self.config, batch, targets=False)
+        with np.errstate(**FLOAT_ERRORS):
+            return self._mlm_forward(batch, None, tap)[0]
+
+    def mlm_loss_and_gradients(
+        self,
+        batch: Batch,
+        gradients: Parameters | MiniBERTGradients,
+        dropout: RandomStream | None = None,
+        tap: Tap = identity,
+    ) -> tuple[float, int]:
+        """The summed loss over the masked positions of `batch`; its gradient is added to `gradients`.
+
+        Args:
+            batch: with `masked_positions` and `target_ids`.
+            gradients: parameters of the same shape, or a MiniBERTGradients; added to, never cleared.
+            dropout: random numbers for dropout; None: no dropout.
+            tap: sees the intermediates of the forward pass.
+
+        Returns:
+            (loss_sum, n_masked): the sum in nats, and M. Their quotient over all shards is the mean loss.
+
+        Raises:
+            FloatingPointError: an overflow or an invalid operation on the way, as NumPy's errstate finds it.
+            InvalidInputError: the batch does not fit the model.
+        """
+        grads = gradients.gradients if isinstance(gradients, MiniBERTGradients) else gradients
+        targets = check_batch(self.config, batch, targets=True)
+        if targets.size == 0:
+            return 0.0, 0
+        with np.errstate(**FLOAT_ERRORS):
+            logits_MV, encoder_saved, head_saved = self._mlm_forward(batch, dropout, tap)
+            loss, loss_saved = cross_entropy.forward(logits_MV, targets=targets)
+            (dlogits_MV,) = cross_entropy.backward(np.ones((), self.dtype), loss_saved)
+            dx_MH = HEADS["mlm"][1](
+                dlogits_MV, head_saved, self.parameters, grads, self.config, encoder_saved.run._replace(tap=identity)
+            )
+            self.encode_backward(dx_MH, encoder_saved, grads)
+        return loss.item(), targets.size
+
+    def _mlm_forward(self, batch: Batch, dropout: RandomStream | None, tap: Tap) -> tuple[Array, EncoderSaved, Any]:
+        self.parameters.require_head("mlm")
+        B, T = batch.input_ids.shape
+        assert batch.masked_positions is not None
+        run = Pass(B, T, batch.attention_mask, dropout, batch.first_row, tap)
+        read = Reading.of(batch.masked_positions, B, T)
+        x_MH, encoder_saved = self.encode_forward(batch.input_ids, batch.token_type_ids, run, read)
+        logits_MV, head_saved = HEADS["mlm"][0](x_MH, self.parameters, self.config, run)
+        return logits_MV, encoder_saved, head_saved
+
+    def fill_mask(self, text: str, top_k: int = 5) -> list[list[Prediction]]:
+        """The `top_k` likeliest pieces for each [MASK] in `text`, likeliest first.
+
+        Raises:
+            InvalidInputError: no [MASK] in the text, more pieces than the model has positions, or no tokenizer.
+        """
+        if self.tokenizer is None:
+            raise InvalidInputError(
+                "tokenizer", got="a model without one", expected="a model loaded from a folder with vocab.txt"
+            )
+        if not 1 <= top_k <= self.config.vocab_size:
+            raise InvalidInputError("top_k", got=top_k, expected=f"1 to {self.config.vocab_size}")
+        ids, _ = self.tokenizer.encode_row(text)
+        positions = np.flatnonzero(np.array(ids) == self.tokenizer.mask_id)
+        if positions.size == 0:
+            raise InvalidInputError(
+                "text", got=f"{text!r}", expected="at least one [MASK]", advice="Write [MASK] where a piece is missing."
+            )
+        if len(ids) > self.config.max_position_embeddings:
+            raise InvalidInputError(
+                "text",
+                got=f"{len(ids)} pieces with [CLS] and [SEP]",
+                expected=f"at most {self.config.max_position_embeddings}",
+                advice="Shorten the text, or fill it sentence by sentence.",
+            )
+        probs_MV = softmax.stable_softmax(
+            self.mlm_logits(Batch(np.array([ids], np.int32), masked_positions=positions))
+        )
+        best_MK = np.argpartition(-probs_MV, top_k - 1, axis=-1)[:, :top_k]
+        return [
+            [
+                Prediction(self.tokenizer.token(int(i)), int(i), float(probs[i]))
+                for i in sorted(best, key=lambda i: (-probs[i], i))
+            ]
+            for probs, best in zip(probs_MV, best_MK, strict=True)
+        ]
+
+    # --- folders ----------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a Hugging Face model folder: `config.json`, `model.safetensors` and the tokenizer's files if any."""
+        from mini_bert.model.pretrained import save_pretrained
+
+        save_pretrained(self, folder)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        dtype: Any = np.float32,
+        heads: tuple[str, ...] | None = None,
+        num_labels: int | None = None,
+        seed: int = 0,
+    ) -> MiniBERT:
+        """Read a Hugging Face model folder; see `mini_bert.model.pretrained.from_pretrained`."""
+        from mini_bert.model.pretrained import from_pretrained
+
+        return from_pretrained(folder, dtype=dtype, heads=heads, num_labels=num_labels, seed=seed)
+
+
+def _checked_dtype(dtype: Any) -> np.dtype[Any]:
+    allowed = [np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.complex128)]
+    try:
+        resolved = np.dtype(dtype)
+    except TypeError:
+        resolved = None
+    if resolved not in allowed:
+        raise InvalidInputError("dtype", got=dtype, expected="float32, float64 or complex128")
+    return resolved
+
+
+from mini_bert.model.gradients import MiniBERTGradients  # noqa: E402  (the two name each other in their signatures)

@@ -1,0 +1,259 @@
+"""Which parameters there are, and where they lie: one table, one contiguous buffer, named views into it.
+
+The parameter table is the one place that lists the parameters. Memory layout, initialisation, weight decay, import and
+export read it. Decayed tensors come first, so that weight decay is a slice of the buffer; W_Q, W_K and W_V of a layer
+lie one behind the other, so that `W_QKV` [3, H, H] is a view. Parameters and gradients are the same type.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+from mini_bert.config.schema import ModelConfig
+from mini_bert.errors import InvalidInputError
+from mini_bert.ops.contract import Array
+
+
+class ParameterRow(NamedTuple):
+    """One parameter."""
+
+    name: str
+    """The symbol of the derivations with the layer behind it: `W_Q_0`."""
+    shape: tuple[int, ...]
+    layer: int | None
+    component: Literal["embeddings", "attention", "feed_forward", "mlm", "pooler", "nsp", "classifier", "token_classifier"]
+    initializer: Literal["truncated_normal", "zeros", "ones"]
+    decay: bool
+    """Whether weight decay acts on it: matrices and embedding tables yes, biases and LayerNorm no."""
+    hugging_face: str
+    """Its name in a Hugging Face checkpoint."""
+    transposed: bool
+    """Hugging Face stores weights of linear layers as [out, in]; ours are [in, out]."""
+
+
+@lru_cache(maxsize=64)
+def parameter_table(config: ModelConfig) -> tuple[ParameterRow, ...]:
+    """All parameters of a model of this configuration, in the order of the buffer."""
+    H, I, V = config.hidden_size, config.intermediate_size, config.vocab_size
+    base = "bert." if config.heads else ""  # a bare encoder is a BertModel, whose names have no prefix
+    rows: list[ParameterRow] = []
+
+    def table(name: str, size: int, hugging_face: str) -> None:
+        path = f"{base}embeddings.{hugging_face}.weight"
+        rows.append(ParameterRow(name, (size, H), None, "embeddings", "truncated_normal", True, path, False))
+
+    def linear(W: str, b: str, shape: tuple[int, int], layer: int | None, component: Any, path: str) -> None:
+        rows.append(ParameterRow(W, shape, layer, component, "truncated_normal", True, f"{path}.weight", True))
+        rows.append(ParameterRow(b, shape[1:], layer, component, "zeros", False, f"{path}.bias", False))
+
+    def layer_norm(gamma: str, beta: str, layer: int | None, component: Any, path: str) -> None:
+        rows.append(ParameterRow(gamma, (H,), layer, component, "ones", False, f"{path}.weight", False))
+        rows.append(ParameterRow(beta, (H,), layer, component, "zeros", False, f"{path}.bias", False))
+
+    table("token_embeddings", V, "word_embeddings")
+    table("position_embeddings", config.max_position_embeddings, "position_embeddings")
+    table("segment_embeddings", config.type_vocab_size, "token_type_embeddings")
+    layer_norm("gamma_embeddings", "beta_embeddings", None, "embeddings", f"{base}embeddings.LayerNorm")
+    for i in range(config.num_hidden_layers):
+        path = f"{base}encoder.layer.{i}"
+        for letter, name in (("Q", "query"), ("K", "key"), ("V", "value")):
+            linear(f"W_{letter}_{i}", f"b_{letter}_{i}", (H, H), i, "attention", f"{path}.attention.self.{name}")
+        linear(f"W_O_{i}", f"b_O_{i}", (H, H), i, "attention", f"{path}.attention.output.dense")
+        layer_norm(f"gamma1_{i}", f"beta1_{i}", i, "attention", f"{path}.attention.output.LayerNorm")
+        linear(f"W1_{i}", f"b1_{i}", (H, I), i, "feed_forward", f"{path}.intermediate.dense")
+        linear(f"W2_{i}", f"b2_{i}", (I, H), i, "feed_forward", f"{path}.output.dense")
+        layer_norm(f"gamma2_{i}", f"beta2_{i}", i, "feed_forward", f"{path}.output.LayerNorm")
+    if has_pooler(config):
+        linear("W_pooler", "b_pooler", (H, H), None, "pooler", f"{base}pooler.dense")
+    if "mlm" in config.heads:
+        linear("W_mlm", "b_mlm", (H, H), None, "mlm", "cls.predictions.transform.dense")
+        layer_norm("gamma_mlm", "beta_mlm", None, "mlm", "cls.predictions.transform.LayerNorm")
+        rows.append(ParameterRow("b_vocabulary", (V,), None, "mlm", "zeros", False, "cls.predictions.bias", False))
+    if "nsp" in config.heads:
+        linear("W_nsp", "b_nsp", (H, 2), None, "nsp", "cls.seq_relationship")
+    for head in ("classifier", "token_classifier"):
+        if head in config.heads:
+            linear(f"W_{head}", f"b_{head}", (H, config.num_labels), None, head, "classifier")
+    return tuple(sorted(rows, key=lambda row: not row.decay))  # stable: keeps W_Q, W_K, W_V and b_Q, b_K, b_V together
+
+
+def has_pooler(config: ModelConfig) -> bool:
+    """Whether the tanh pooler over [CLS] exists: for heads that read it, and in the bare `BertModel`."""
+    return not config.heads or "nsp" in config.heads or "classifier" in config.heads
+
+
+@dataclass(frozen=True)
+class EmbeddingParameters:
+    """Three tables and the LayerNorm over their sum."""
+
+    token_embeddings: Array
+    position_embeddings: Array
+    segment_embeddings: Array
+    gamma: Array
+    beta: Array
+
+
+@dataclass(frozen=True)
+class AttentionParameters:
+    """Projections of one layer's attention; W_Q, W_K, W_V are the three slices of W_QKV."""
+
+    W_QKV: Array
+    """[3, H, H]"""
+    b_QKV: Array
+    """[3, H]"""
+    W_O: Array
+    b_O: Array
+
+    @property
+    def W_Q(self) -> Array:
+        """[H, H]"""
+        return self.W_QKV[0]
+
+    @property
+    def W_K(self) -> Array:
+        """[H, H]"""
+        return self.W_QKV[1]
+
+    @property
+    def W_V(self) -> Array:
+        """[H, H]"""
+        return self.W_QKV[2]
+
+
+@dataclass(frozen=True)
+class FeedForwardParameters:
+    """H → I → H."""
+
+    W1: Array
+    b1: Array
+    W2: Array
+    b2: Array
+
+
+@dataclass(frozen=True)
+class BlockParameters:
+    """Attention and feed-forward, with the LayerNorm behind each."""
+
+    attention: AttentionParameters
+    gamma1: Array
+    beta1: Array
+    feed_forward: FeedForwardParameters
+    gamma2: Array
+    beta2: Array
+
+
+@dataclass(frozen=True)
+class MLMHeadParameters:
+    """Dense, LayerNorm and the decoder's bias; the decoder's matrix is the table of token embeddings."""
+
+    W: Array
+    b: Array
+    gamma: Array
+    beta: Array
+    b_vocabulary: Array
+
+
+@dataclass(frozen=True)
+class LinearParameters:
+    """One affine map: the pooler, or a classifier."""
+
+    W: Array
+    b: Array
+
+
+class Parameters(Mapping[str, Array]):
+    """Named views into one contiguous buffer; as a Mapping by name, as attributes by structure.
+
+    `parameters["W_Q_0"]` and `parameters.layers[0].attention.W_Q` are the same memory.
+    """
+
+    def __init__(self, config: ModelConfig, dtype: Any = np.float32, buffer: Array | None = None) -> None:
+        """Lay the parameters of `config` out in `buffer`, or in a new buffer of zeros."""
+        self.config = config
+        self.table = parameter_table(config)
+        sizes = [math.prod(row.shape) for row in self.table]
+        self.buffer: Array = np.zeros(sum(sizes), dtype) if buffer is None else buffer
+        if self.buffer.shape != (sum(sizes),):
+            raise InvalidInputError("buffer", got=f"shape {self.buffer.shape}", expected=f"({sum(sizes)},)")
+        self.decayed = sum(size for row, size in zip(self.table, sizes, strict=True) if row.decay)
+        """Length of the prefix of the buffer on which weight decay acts."""
+        self._offsets: dict[str, int] = {}
+        self._views: dict[str, Array] = {}
+        offset = 0
+        for row, size in zip(self.table, sizes, strict=True):
+            self._offsets[row.name] = offset
+            self._views[row.name] = self.buffer[offset : offset + size].reshape(row.shape)
+            offset += size
+        self._name_structure()
+
+    def _name_structure(self) -> None:
+        v = self._views
+        self.embeddings = EmbeddingParameters(
+            v["token_embeddings"],
+            v["position_embeddings"],
+            v["segment_embeddings"],
+            v["gamma_embeddings"],
+            v["beta_embeddings"],
+        )
+        self.layers = tuple(
+            BlockParameters(
+                AttentionParameters(self._triple("W_Q", i), self._triple("b_Q", i), v[f"W_O_{i}"], v[f"b_O_{i}"]),
+                v[f"gamma1_{i}"],
+                v[f"beta1_{i}"],
+                FeedForwardParameters(v[f"W1_{i}"], v[f"b1_{i}"], v[f"W2_{i}"], v[f"b2_{i}"]),
+                v[f"gamma2_{i}"],
+                v[f"beta2_{i}"],
+            )
+            for i in range(self.config.num_hidden_layers)
+        )
+
+    def _triple(self, first: str, layer: int) -> Array:
+        """The three tensors from `first` of this layer on, as one view with a leading axis of 3."""
+        view = self._views[f"{first}_{layer}"]
+        offset = self._offsets[f"{first}_{layer}"]
+        return self.buffer[offset : offset + 3 * view.size].reshape(3, *view.shape)
+
+    @property
+    def mlm(self) -> MLMHeadParameters:
+        """The masked-language-model head."""
+        self.require_head("mlm")
+        v = self._views
+        return MLMHeadParameters(v["W_mlm"], v["b_mlm"], v["gamma_mlm"], v["beta_mlm"], v["b_vocabulary"])
+
+    @property
+    def pooler(self) -> LinearParameters:
+        """The pooler under the sequence heads."""
+        return LinearParameters(self._views["W_pooler"], self._views["b_pooler"])
+
+    def linear_head(self, head: str) -> LinearParameters:
+        """The affine map of the head `nsp`, `classifier` or `token_classifier`."""
+        self.require_head(head)
+        return LinearParameters(self._views[f"W_{head}"], self._views[f"b_{head}"])
+
+    def require_head(self, head: str) -> None:
+        """Raise InvalidInputError if this model has no such head."""
+        if head not in self.config.heads:
+            raise InvalidInputError(
+                "head",
+                got=f"{head!r}, which this model does not have",
+                expected=f"one of {list(self.config.heads)}",
+                advice=f"Build it with ModelConfig(heads=({head!r},)), or load with from_pretrained(…, heads=({head!r},)).",
+            )
+
+    def __getitem__(self, name: str) -> Array:
+        return self._views[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __repr__(self) -> str:
+        return f"Parameters({len(self)} tensors, {self.buffer.size:,} numbers, {self.buffer.dtype})"
