@@ -1,0 +1,162 @@
+"""Every operation of `mini_bert.ops` as its definition says it, by loops over nested lists.
+
+A function has the name of its operation and takes the same inputs and constants as its `forward`, arrays as nested
+lists; it returns the output alone. `ORACLES` lists them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from mini_bert.verification.oracles.philox import stream_lanes
+
+Vector = list[float]
+Matrix = list[Vector]
+Nested = Any
+"""Lists of lists of … numbers, to any depth."""
+
+
+def each_row(function: Callable[[Vector], Nested], x: Nested) -> Nested:
+    """Apply `function` to each innermost list of `x`."""
+    if x and isinstance(x[0], list):
+        return [each_row(function, part) for part in x]
+    return function(x)
+
+
+def each_element(function: Callable[[float], float], x: Nested) -> Nested:
+    """Apply `function` to each number of `x`."""
+    return each_row(lambda row: [function(value) for value in row], x)
+
+
+def linear(x: Nested, W: Matrix, b: Vector) -> Nested:
+    """y_j = Σ_i x_i W_ij + b_j."""
+
+    def map_row(row: Vector) -> Vector:
+        return [b[j] + math.fsum(row[i] * W[i][j] for i in range(len(row))) for j in range(len(b))]
+
+    return each_row(map_row, x)
+
+
+def embedding(E: Matrix, *, ids: Nested) -> Nested:
+    """The row of the table that each id names."""
+    return each_row(lambda row: [list(E[int(i)]) for i in row], ids)
+
+
+def layer_norm(x: Nested, gamma: Vector, beta: Vector, *, eps: float = 1e-12) -> Nested:
+    """Subtract the mean, divide by the root of the mean square deviation plus ε, stretch and shift."""
+
+    def normalise(row: Vector) -> Vector:
+        mean = math.fsum(row) / len(row)
+        variance = math.fsum((value - mean) ** 2 for value in row) / len(row)
+        return [gamma[h] * (row[h] - mean) / math.sqrt(variance + eps) + beta[h] for h in range(len(row))]
+
+    return each_row(normalise, x)
+
+
+def gelu(x: Nested) -> Nested:
+    """x times the probability that a standard normal variable lies below x."""
+    return each_element(lambda value: value * 0.5 * math.erfc(-value / math.sqrt(2.0)), x)
+
+
+def relu(x: Nested) -> Nested:
+    """The larger of x and 0."""
+    return each_element(lambda value: max(value, 0.0), x)
+
+
+def tanh(x: Nested) -> Nested:
+    """(e^x − e^−x) / (e^x + e^−x)."""
+    return each_element(lambda value: (math.exp(value) - math.exp(-value)) / (math.exp(value) + math.exp(-value)), x)
+
+
+def dropout_factors(rows: list[int], columns: int, *, p: float, stream: Any) -> Matrix:
+    """What each element of the rows numbered `rows` is multiplied by: 0 or 1 / (1 − p), p a multiple of 2⁻¹⁶."""
+    if stream is None:
+        return [[1.0] * columns for _ in rows]
+    dropped_levels = round(p * 2**16)
+    kept = 2**16 / (2**16 - dropped_levels)
+    draws = (stream_lanes(stream.seed, stream.name, stream.step, row, columns) for row in rows)
+    return [[kept if draw >= dropped_levels else 0.0 for draw in row] for row in draws]
+
+
+def dropout(x: Nested, *, p: float, stream: Any, first_row: int = 0, rows: list[int] | None = None) -> Nested:
+    """Each element times its factor; rows are numbered in the order in which they stand in `x`."""
+    flat: Matrix = []
+    each_row(flat.append, x)
+    numbers = range(len(flat)) if rows is None else rows
+    factors = dropout_factors([first_row + row for row in numbers], len(flat[0]), p=p, stream=stream)
+    remaining: Iterator[Vector] = iter(factors)
+    return each_row(lambda row: [value * factor for value, factor in zip(row, next(remaining), strict=True)], x)
+
+
+def softmax(x: Nested) -> Nested:
+    """exp(x_i) / Σ_j exp(x_j), written as 1 / Σ_j exp(x_j − x_i): no maximum is looked for."""
+
+    def normalise(row: Vector) -> Vector:
+        return [1.0 / math.fsum(math.exp(min(other - own, 700.0)) for other in row) for own in row]
+
+    return each_row(normalise, x)
+
+
+def cross_entropy(logits: Matrix, *, targets: list[int]) -> float:
+    """−Σ_m log p_m[target_m], with −log p[t] = log Σ_j exp(z_j − z_t)."""
+
+    def surprise(row: Vector, target: int) -> float:
+        largest = max(row)
+        return largest - row[target] + math.log(math.fsum(math.exp(value - largest) for value in row))
+
+    return math.fsum(surprise(row, target) for row, target in zip(logits, targets, strict=True))
+
+
+def attention(
+    Q: list[list[Matrix]],
+    K: list[list[Matrix]],
+    V: list[list[Matrix]],
+    *,
+    mask_BS: list[list[bool]] | None = None,
+    p: float = 0.0,
+    stream: Any = None,
+    first_row: int = 0,
+) -> list[list[Matrix]]:
+    """For each row b, head a and query t: weights over the keys s, and the sum of the values weighted with them.
+
+    Keys of padding have the weight 0; where all are padding, all have the same.
+    """
+    batch, heads, queries, keys, width = len(Q), len(Q[0]), len(Q[0][0]), len(K[0][0]), len(V[0][0][0])
+    context = [[[[0.0] * width for _ in range(queries)] for _ in range(heads)] for _ in range(batch)]
+    for b in range(batch):
+        real = [s for s in range(keys) if mask_BS is None or mask_BS[b][s]]
+        for a in range(heads):
+            for t in range(queries):
+                number = first_row + (b * heads + a) * queries + t
+                weights = [0.0] * keys
+                if real:
+                    scores = [_dot(Q[b][a][t], K[b][a][s]) / math.sqrt(len(Q[b][a][t])) for s in real]
+                    for s, weight in zip(real, softmax(scores), strict=True):
+                        weights[s] = weight
+                else:
+                    weights = [1.0 / keys] * keys
+                (factors,) = dropout_factors([number], keys, p=p, stream=stream)
+                for k in range(width):
+                    terms = (weights[s] * factors[s] * V[b][a][s][k] for s in range(keys))
+                    context[b][a][t][k] = math.fsum(terms)
+    return context
+
+
+def _dot(left: Vector, right: Vector) -> float:
+    return math.fsum(x * y for x, y in zip(left, right, strict=True))
+
+
+ORACLES: dict[str, Callable[..., Nested]] = {
+    "attention": attention,
+    "cross_entropy": cross_entropy,
+    "dropout": dropout,
+    "embedding": embedding,
+    "gelu": gelu,
+    "layer_norm": layer_norm,
+    "linear": linear,
+    "relu": relu,
+    "softmax": softmax,
+    "tanh": tanh,
+}
