@@ -1,0 +1,307 @@
+"""Vocabularies on disk, as Hugging Face writes and reads them: `vocab.txt`, `tokenizer.json`, `tokenizer_config.json`.
+
+A file that asks for what this tokenizer does not do (another model, another normalisation, further special pieces) is
+refused: ids that are nearly right are worse than none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mini_bert.errors import DataError, StorageError
+from mini_bert.text.wordpiece import CONTINUATION, LONGEST_WORD, SPECIALS
+
+if TYPE_CHECKING:
+    from mini_bert.text.wordpiece import WordPiece
+
+_MOST_BYTES = 64 << 20
+
+
+class Settings(NamedTuple):
+    """How text is normalised; the defaults are those of uncased BERT."""
+
+    lowercase: bool = True
+    strip_accents: bool | None = None
+
+
+def read_tokenizer(path: Path) -> tuple[list[str], Settings]:
+    """Vocabulary and settings of a folder, a `tokenizer.json` or a `vocab.txt`.
+
+    Raises:
+        DataError: nothing of the kind is there, or it is not usable as it is.
+    """
+    if path.is_dir():
+        if (path / "tokenizer.json").exists():
+            return read_tokenizer_json(path / "tokenizer.json")
+        if (path / "vocab.txt").exists():
+            config = path / "tokenizer_config.json"
+            return read_vocab_txt(path / "vocab.txt"), _read_config(config) if config.exists() else Settings()
+        raise DataError(
+            str(path),
+            got="a folder with neither tokenizer.json nor vocab.txt",
+            expected="the folder of a BERT",
+            advice="`mini-bert tokenizer train` makes a vocabulary.",
+        )
+    if not path.exists():
+        raise DataError(str(path), got="no such file", expected="a folder, a vocab.txt or a tokenizer.json")
+    return read_tokenizer_json(path) if path.suffix == ".json" else (read_vocab_txt(path), Settings())
+
+
+def read_vocab_txt(path: Path) -> list[str]:
+    """One piece a line, its id being the number of the line from 0. A byte-order mark and CRLF are understood.
+
+    Raises:
+        DataError: the file is empty, too large, not UTF-8, or has blank or repeated lines.
+    """
+    lines = _read_text(path).replace("\r\n", "\n").split("\n")
+    if lines[-1] == "":
+        lines.pop()
+    if not lines:
+        raise DataError(
+            str(path),
+            got="an empty file",
+            expected="one piece a line",
+            advice="`mini-bert tokenizer train` makes a vocabulary.",
+        )
+    first_seen: dict[str, int] = {}
+    for number, piece in enumerate(lines, start=1):
+        if not piece.strip() or "\0" in piece:
+            raise DataError(
+                f"{path}, line {number}",
+                got=f"{piece!r}",
+                expected="a piece on every line",
+                advice="The number of its line is a piece's id: find out which line was lost rather than removing one.",
+            )
+        if first_seen.setdefault(piece, number) != number:
+            raise DataError(
+                f"{path}, line {number}",
+                got=f"{piece!r}, which stands on line {first_seen[piece]} already",
+                expected="every piece once",
+                advice="A piece has one id; two lines for one piece mean that the file was joined or edited.",
+            )
+    return lines
+
+
+def read_tokenizer_json(path: Path) -> tuple[list[str], Settings]:
+    """Vocabulary and settings of a `tokenizer.json` that does what BERT's does.
+
+    Raises:
+        DataError: the file is damaged, or it describes another kind of tokenizer.
+    """
+    content = _Json(path, _read_json(path))
+    model = content.section("model")
+    model.demand("type", "WordPiece")
+    model.demand("unk_token", "[UNK]")
+    model.demand("continuing_subword_prefix", CONTINUATION)
+    model.demand("max_input_chars_per_word", LONGEST_WORD)
+    normalizer = content.section("normalizer")
+    normalizer.demand("type", "BertNormalizer")
+    normalizer.demand("clean_text", True)
+    normalizer.demand("handle_chinese_chars", True)
+    content.section("pre_tokenizer").demand("type", "BertPreTokenizer")
+    ids = dict(model.mapping("vocab"))
+    for added in content.list_of_mappings("added_tokens"):
+        _Json(path, added, "added_tokens").demand("content", *SPECIALS)
+        _Json(path, added, "added_tokens").demand("normalized", False)
+        ids.setdefault(added["content"], added.get("id"))
+    settings = Settings(normalizer.boolean("lowercase"), normalizer.boolean_or_none("strip_accents"))
+    return _in_order(path, ids), settings
+
+
+def save_tokenizer(wordpiece: WordPiece, folder: Path) -> None:
+    """Write the three files; each appears whole or not at all.
+
+    Raises:
+        StorageError: writing failed.
+    """
+    documents = {
+        "vocab.txt": "".join(f"{token}\n" for token in wordpiece.vocabulary),
+        "tokenizer.json": _dumps(_tokenizer_json(wordpiece)),
+        "tokenizer_config.json": _dumps(_tokenizer_config(wordpiece)),
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in documents.items():
+            temporary = folder / f".{name}.{os.getpid()}.tmp"
+            temporary.write_bytes(text.encode())
+            temporary.replace(folder / name)
+    except OSError as error:
+        raise StorageError(
+            str(folder), got=error.strerror or str(error), expected="a folder that can be written to"
+        ) from error
+
+
+def _tokenizer_json(wordpiece: WordPiece) -> dict[str, Any]:
+    special = {name: wordpiece.id(name) for name in SPECIALS}
+    cls, first, sep = _slot("SpecialToken", "[CLS]"), _slot("Sequence", "A"), _slot("SpecialToken", "[SEP]")
+    second, second_sep = _slot("Sequence", "B", 1), _slot("SpecialToken", "[SEP]", 1)
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [
+            {
+                "id": id,
+                "content": name,
+                "single_word": False,
+                "lstrip": False,
+                "rstrip": False,
+                "normalized": False,
+                "special": True,
+            }
+            for name, id in sorted(special.items(), key=lambda item: item[1])
+        ],
+        "normalizer": {
+            "type": "BertNormalizer",
+            "clean_text": True,
+            "handle_chinese_chars": True,
+            "strip_accents": wordpiece.strip_accents,
+            "lowercase": wordpiece.lowercase,
+        },
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": [cls, first, sep],
+            "pair": [cls, first, sep, second, second_sep],
+            "special_tokens": {
+                name: {"id": name, "ids": [special[name]], "tokens": [name]} for name in ("[CLS]", "[SEP]")
+            },
+        },
+        "decoder": {"type": "WordPiece", "prefix": CONTINUATION, "cleanup": True},
+        "model": {
+            "type": "WordPiece",
+            "unk_token": "[UNK]",
+            "continuing_subword_prefix": CONTINUATION,
+            "max_input_chars_per_word": LONGEST_WORD,
+            "vocab": {token: id for id, token in enumerate(wordpiece.vocabulary)},
+        },
+    }
+
+
+def _slot(kind: str, name: str, segment: int = 0) -> dict[str, Any]:
+    return {kind: {"id": name, "type_id": segment}}
+
+
+def _tokenizer_config(wordpiece: WordPiece) -> dict[str, Any]:
+    return {
+        "tokenizer_class": "BertTokenizer",
+        "do_lower_case": wordpiece.lowercase,
+        "strip_accents": wordpiece.strip_accents,
+        "tokenize_chinese_chars": True,
+        "pad_token": "[PAD]",
+        "unk_token": "[UNK]",
+        "cls_token": "[CLS]",
+        "sep_token": "[SEP]",
+        "mask_token": "[MASK]",
+    }
+
+
+def _dumps(content: object) -> str:
+    return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+
+
+def _read_config(path: Path) -> Settings:
+    content = _Json(path, _read_json(path))
+    content.demand("tokenize_chinese_chars", True, None)
+    lowercase = content.boolean_or_none("do_lower_case")
+    return Settings(True if lowercase is None else lowercase, content.boolean_or_none("strip_accents"))
+
+
+def _read_text(path: Path) -> str:
+    try:
+        size = path.stat().st_size
+        if size > _MOST_BYTES:
+            raise DataError(
+                str(path), got=f"{size:,} bytes", expected=f"at most {_MOST_BYTES:,}", advice="Is this a corpus?"
+            )
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(str(path), got=error.strerror or str(error), expected="a readable file") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            str(path),
+            got=f"a byte that is not UTF-8 at {error.start}",
+            expected="text in UTF-8",
+            advice="Save it as UTF-8 (`iconv -f latin1 -t utf-8`, or -f utf-16), unless it is not a text file at all.",
+        ) from error
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(_read_text(path))
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            str(path),
+            got=f"damaged JSON ({error})",
+            expected="a whole JSON file",
+            advice="A download that broke off? Fetch it again, or use the vocab.txt beside it.",
+        ) from error
+
+
+class _Json:
+    """A JSON object whose fields are checked as they are read; `place` says where in the file it stands."""
+
+    def __init__(self, path: Path, content: Any, place: str = "") -> None:
+        self.path = path
+        self.place = place
+        if not isinstance(content, dict):
+            self.refuse(place or "the file", content, "an object")
+        self.content: Mapping[str, Any] = content
+
+    def section(self, name: str) -> _Json:
+        return _Json(self.path, self.content.get(name), name)
+
+    def demand(self, name: str, *allowed: object) -> None:
+        value = self.content.get(name)
+        if not any(type(value) is type(right) and value == right for right in allowed):
+            self.refuse(name, value, " or ".join(json.dumps(right) for right in allowed))
+
+    def mapping(self, name: str) -> Mapping[str, Any]:
+        return _Json(self.path, self.content.get(name), f"{self.place}.{name}").content
+
+    def list_of_mappings(self, name: str) -> list[dict[str, Any]]:
+        value = self.content.get(name, [])
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            self.refuse(name, value, "a list of objects")
+        return list(value)
+
+    def boolean(self, name: str) -> bool:
+        self.demand(name, True, False)
+        return bool(self.content[name])
+
+    def boolean_or_none(self, name: str) -> bool | None:
+        self.demand(name, True, False, None)
+        value = self.content.get(name)
+        return None if value is None else bool(value)
+
+    def refuse(self, name: str, got: object, expected: str) -> None:
+        shown = repr(got)
+        raise DataError(
+            f"{self.path}, {f'{self.place}.{name}' if self.place else name}",
+            got=shown if len(shown) <= 60 else f"{shown[:57]}...",
+            expected=expected,
+            advice="Only the tokenizer of BERT is read here: WordPiece with BERT's normalisation and special pieces.",
+        )
+
+
+def _in_order(path: Path, ids: dict[str, Any]) -> list[str]:
+    """The pieces by id.
+
+    Raises:
+        DataError: the ids are not the numbers 0 to V - 1, each once.
+    """
+    pieces: list[str | None] = [None] * len(ids)
+    for piece, id in ids.items():
+        if type(id) is not int or not 0 <= id < len(ids) or pieces[id] is not None:
+            raise DataError(
+                f"{path}, model.vocab",
+                got=f"id {id!r} for {piece!r}",
+                expected=f"each number from 0 to {len(ids) - 1} once",
+                advice="Ids with gaps or doubles have no embedding row of their own.",
+            )
+        pieces[id] = piece
+    return [piece for piece in pieces if piece is not None]
