@@ -7,25 +7,27 @@ the rows of a parameter table: this file knows no model, only rows that have `na
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mini_bert.errors import CheckpointError
-
-PREFIX = "bert."
-"""Begins the encoder's names in a model with a head; a bare `BertModel` is saved without it."""
+from mini_bert.errors import CheckpointError, InvalidInputError
 
 _TIED = {
-    "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+    "cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",
     "cls.predictions.decoder.bias": "cls.predictions.bias",
 }
 """Second names of one tensor; some files hold both."""
 
-_BUFFERS = frozenset({"bert.embeddings.position_ids", "bert.embeddings.token_type_ids"})
+_BUFFERS = frozenset({"embeddings.position_ids", "embeddings.token_type_ids"})
 """Counting constants that some versions of transformers wrote along."""
+
+
+def bare(name: str) -> str:
+    """A name as a bare `BertModel` has it: models with a head put `bert.` before the encoder's names."""
+    return name.removeprefix("bert.")
 
 
 class Row(Protocol):
@@ -56,22 +58,32 @@ class Imported(NamedTuple):
     missing: tuple[str, ...]
     """Our names of the rows that the file lacks."""
     unexpected: tuple[str, ...]
-    """Names in the file that no row, tied twin or buffer explains."""
+    """Names in the file, bare, that no row, tied twin or buffer explains."""
 
 
-def to_hugging_face(parameters: Mapping[str, NDArray[Any]], rows: Iterable[Row]) -> dict[str, NDArray[Any]]:
-    """Hugging Face's name → contiguous array in Hugging Face's orientation."""
-    return {row.hugging_face: np.ascontiguousarray(_turned(parameters[row.name], row)) for row in rows}
+def to_hugging_face(parameters: Mapping[str, NDArray[Any]], rows: Sequence[Row]) -> dict[str, NDArray[Any]]:
+    """Hugging Face's name → contiguous array in Hugging Face's orientation.
+
+    Raises:
+        InvalidInputError: two rows bear one name there, as the two kinds of classifier do.
+    """
+    arrays = {row.hugging_face: np.ascontiguousarray(_turned(parameters[row.name], row)) for row in rows}
+    if len(arrays) != len(rows):
+        raise InvalidInputError(
+            "heads",
+            got="two heads whose tensors Hugging Face calls by the same names",
+            expected="one of them at a time",
+        )
+    return arrays
 
 
 def from_hugging_face(arrays: Mapping[str, NDArray[Any]], rows: Sequence[Row], source: str) -> Imported:
     """Our name → array, and what was missing or unexpected; `source` is what errors call the file.
 
     Raises:
-        CheckpointError: a tensor has another shape than its row, holds no floats, or two names of one tied tensor
-            differ.
+        CheckpointError: a tensor has another shape than its row, holds no floats, or two names of one tensor differ.
     """
-    foreign = _with_prefix(arrays)
+    foreign = {bare(name): array for name, array in arrays.items()}
     for second, first in _TIED.items():
         twin = foreign.pop(second, None)
         if twin is not None and not np.array_equal(foreign.setdefault(first, twin), twin):
@@ -82,7 +94,7 @@ def from_hugging_face(arrays: Mapping[str, NDArray[Any]], rows: Sequence[Row], s
             )
     found, missing = {}, []
     for row in rows:
-        array = foreign.pop(row.hugging_face, None)
+        array = foreign.pop(bare(row.hugging_face), None)
         if array is None:
             missing.append(row.name)
             continue
@@ -99,11 +111,3 @@ def from_hugging_face(arrays: Mapping[str, NDArray[Any]], rows: Sequence[Row], s
 
 def _turned(array: NDArray[Any], row: Row) -> NDArray[Any]:
     return array.T if row.transposed else array
-
-
-def _with_prefix(arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The arrays under the names that a model with a head gives them."""
-    if any(name.startswith(PREFIX) for name in arrays):
-        return dict(arrays)
-    encoder = ("embeddings.", "encoder.", "pooler.")
-    return {PREFIX + name if name.startswith(encoder) else name: array for name, array in arrays.items()}

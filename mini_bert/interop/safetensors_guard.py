@@ -27,7 +27,7 @@ Arrays = dict[str, NDArray[Any]]
 _METADATA_KEY = "mini_bert"
 _LARGEST_HEADER = 16 * 2**20
 _LARGEST_DIMENSION = 2**40
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"),
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -103,7 +103,7 @@ def from_bytes(content: bytes, name: str, *, widen: bool = False) -> tuple[Array
     header = _checked_header(content, name)
     metadata = header.pop("__metadata__", {})
     try:
-        tensors = dict(deserialize(content))
+        tensors: dict[str, Any] = dict(deserialize(content))  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         _refuse(name, f"bytes that the safetensors library refuses ({error})")
     arrays = {}

@@ -24,10 +24,12 @@ from mini_bert.interop.atomic_files import storage_errors, sync, write_synced
 if TYPE_CHECKING:
     from mini_bert.config.schema import ModelConfig
     from mini_bert.model.bert import MiniBERT
+    from mini_bert.model.parameters import Parameters
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
-_TOKENIZER_NAMES = ("vocab.txt", "tokenizer.json")
+_TOKENIZER_NAMES = ("tokenizer.json", "vocab.txt", "tokenizer_config.json")
+_DTYPES = ("float32", "float64", "complex128")
 
 _ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "BertModel": (),
@@ -125,12 +127,16 @@ def from_pretrained(
 
     Raises:
         CheckpointError: something is missing, damaged, or not a BERT that can be computed here.
-        ConfigError: `heads` or `num_labels` are none.
+        DataError: the tokenizer's files are damaged.
+        ConfigError: `heads` or `num_labels` are impossible.
     """
     from mini_bert.config.schema import ModelConfig
     from mini_bert.model.bert import MiniBERT
+    from mini_bert.model.parameters import Parameters
 
     folder = Path(folder)
+    if np.dtype(dtype).name not in _DTYPES:
+        raise InvalidInputError("dtype", got=np.dtype(dtype).name, expected=f"one of {', '.join(_DTYPES)}")
     if (folder / manifest.FILE_NAME).exists():
         manifest.verify(folder, only=(CONFIG_NAME, WEIGHTS_NAME, *_TOKENIZER_NAMES))
     saved = _read_config(folder)
@@ -141,50 +147,56 @@ def from_pretrained(
             "num_labels": saved.num_labels if num_labels is None else num_labels,
         }
     )
-    model = MiniBERT(config, dtype=dtype, seed=seed)
-    _fill(model, saved, folder / WEIGHTS_NAME, fresh_heads=heads is not None)
-    if (folder / _TOKENIZER_NAMES[0]).exists():
+    parameters = Parameters(config, np.dtype(dtype))
+    _fill(parameters, saved, folder / WEIGHTS_NAME, fresh_seed=None if heads is None else seed)
+    model = MiniBERT.from_parameters(parameters)
+    if any((folder / name).exists() for name in _TOKENIZER_NAMES[:2]):
         from mini_bert.text.wordpiece import WordPiece
 
         model.tokenizer = WordPiece.load(folder)
         if model.tokenizer.vocab_size > config.vocab_size:
             raise CheckpointError(
-                str(folder / _TOKENIZER_NAMES[0]),
+                f"the tokenizer in {folder}",
                 got=f"{model.tokenizer.vocab_size} pieces",
                 expected=f"at most the {config.vocab_size} that the model knows",
             )
     return model
 
 
-def _fill(model: MiniBERT, saved: ModelConfig, path: Path, *, fresh_heads: bool) -> None:
-    """Copy the file's tensors into the model; what it lacks stays as initialised, where that was asked for."""
+def _fill(parameters: Parameters, saved: ModelConfig, path: Path, *, fresh_seed: int | None) -> None:
+    """Copy the file's tensors; parts of heads that it lacks are made from `fresh_seed`, where there is one."""
+    config, rows = parameters.config, parameters.table
     arrays, _ = safetensors_guard.load(path, widen=True)
-    rows = model.parameters.table
-    # Both kinds of classifier bear one name in a file; only the folder's own is meant by it.
-    other_classifier = [head for head in _CLASSIFIERS if head in model.config.heads and head not in saved.heads]
-    usable = {name: array for name, array in arrays.items() if not (other_classifier and _part(name) == "classifier")}
-    imported = huggingface.from_hugging_face(usable, rows, str(path))
+    if any(head in config.heads and head not in saved.heads for head in _CLASSIFIERS):
+        # Both kinds of classifier bear the same names in a file; there, they mean the file's own kind.
+        arrays = {name: array for name, array in arrays.items() if _part(name) != "classifier"}
+    imported = huggingface.from_hugging_face(arrays, rows, str(path))
 
-    missing = [row for row in rows if row.name in imported.missing]
-    incomplete = {_part(row.hugging_face) for row in rows if row.name in imported.arrays}
-    for row in missing:
+    present = {_part(row.hugging_face) for row in rows if row.name in imported.arrays}
+    for row in rows:
         part = _part(row.hugging_face)
-        if not fresh_heads or part == "encoder" or part in incomplete:
+        fresh = fresh_seed is not None and part != "encoder" and part not in present
+        if row.name in imported.missing and not fresh:
             raise CheckpointError(
                 str(path),
                 got=f"no tensor {row.hugging_face} ({row.name})",
-                expected=f"every tensor of heads {model.config.heads}",
-                advice="Name the heads that you want with heads=…; one that the file lacks is made new.",
+                expected=f"every tensor of the encoder and of heads {list(config.heads)}",
+                advice="A head that the file lacks altogether is made new when it is named in heads=….",
             )
     foreign = [name for name in imported.unexpected if _part(name) == "encoder"]
     if foreign:
         raise CheckpointError(
             str(path),
-            got=f"{len(foreign)} tensors that no faithful BERT of this size has, among them {foreign[0]}",
-            expected="the tensors that config.json describes",
+            got=f"{len(foreign)} tensors that config.json does not explain, among them {foreign[0]}",
+            expected="the tensors of a faithful BERT of this size",
         )
+    if imported.missing:
+        from mini_bert.model.initialization import initialize
+
+        assert fresh_seed is not None
+        initialize(parameters, fresh_seed)
     for name, array in imported.arrays.items():
-        model.parameters[name][...] = array
+        parameters[name][...] = array
 
 
 def _part(name: str) -> str:
@@ -262,6 +274,6 @@ def _declared_heads(fields: dict[str, Any], path: Path) -> tuple[str, ...]:
         heads = fields["heads"]
         return tuple(heads) if isinstance(heads, list) else (heads,)
     names = fields.get("architectures") or ["BertModel"]
-    if not isinstance(names, list) or names[0] not in _ARCHITECTURES:
+    if not isinstance(names, list) or names[0] not in list(_ARCHITECTURES):
         raise CheckpointError(f"architectures in {path}", got=names, expected=f"one of {', '.join(_ARCHITECTURES)}")
     return _ARCHITECTURES[names[0]]

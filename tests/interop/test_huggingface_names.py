@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from mini_bert.errors import CheckpointError
+from mini_bert.errors import CheckpointError, InvalidInputError
 from mini_bert.interop.huggingface import from_hugging_face, to_hugging_face
 
 
@@ -58,7 +58,7 @@ def test_twins_and_buffers_are_explained_and_nothing_else_is(parameters):
     foreign["bert.encoder.layer.1.odd"] = np.zeros(1)
     imported = from_hugging_face(foreign, ROWS, "file")
     assert imported.missing == ()
-    assert imported.unexpected == ("bert.encoder.layer.1.odd",)
+    assert imported.unexpected == ("encoder.layer.1.odd",)
 
 
 def test_an_untied_decoder_is_refused(parameters):
@@ -74,3 +74,8 @@ def test_a_wrong_shape_or_dtype_is_refused(parameters):
     for wrong in (foreign[name].T, foreign[name].astype(np.int64)):
         with pytest.raises(CheckpointError, match="W1_0"):
             from_hugging_face({**foreign, name: wrong}, ROWS, "file")
+
+
+def test_two_tensors_of_one_name_are_not_written_over_one_another(parameters):
+    with pytest.raises(InvalidInputError, match="two heads"):
+        to_hugging_face({**parameters, "again": np.zeros(5)}, [*ROWS, ROWS[2]._replace(name="again")])
