@@ -17,8 +17,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from mini_bert.blas_kernel import choose_avx512_kernel
-
 if TYPE_CHECKING:
     from mini_bert.batch import Batch
     from mini_bert.config.schema import Config, ModelConfig
@@ -31,9 +29,6 @@ if TYPE_CHECKING:
     from mini_bert.text.wordpiece import WordPiece
 
 __version__ = "0.1.0"
-
-# Must come before NumPy is loaded: OpenBLAS chooses its kernels once (see blas_kernel.py).
-choose_avx512_kernel()
 
 _HOME = {
     "Batch": "mini_bert.batch",

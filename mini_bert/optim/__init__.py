@@ -1,0 +1,1 @@
+"""Gradients → update: one file an optimiser, on flat vectors, in place."""

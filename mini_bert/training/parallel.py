@@ -1,0 +1,127 @@
+"""Logical shards on threads: the number of workers changes the time, never the bits.
+
+A global batch is cut into shards; each shard's loss and gradient are computed by one thread with one BLAS thread into
+a buffer of its own; the buffers are added in a balanced binary tree over the shard numbers:
+
+    shards   0   1   2   3
+              \\ /     \\ /
+             0 + 1   2 + 3
+                 \\   /
+             (0+1) + (2+3)
+
+Which thread does what, and when, cannot change the order of any sum.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from mini_bert.batch import Batch
+from mini_bert.errors import InvalidInputError
+from mini_bert.model.bert import MiniBERT
+from mini_bert.model.parameters import Parameters
+from mini_bert.ops.contract import Array, blocks
+from mini_bert.random_streams import RandomStream
+
+
+class ShardSum(NamedTuple):
+    """Sums over all shards of a batch."""
+
+    loss_sum: float
+    n_masked: int
+    n_correct: int
+    gradient: Array
+    """The flat gradient of `loss_sum`; valid until the pool's next call."""
+
+
+def shard_bounds(rows: int, shards: int) -> list[tuple[int, int]]:
+    """First and last-plus-one row of each shard; sizes differ by one at most."""
+    return [(rows * i // shards, rows * (i + 1) // shards) for i in range(shards)]
+
+
+class ShardPool:
+    """Threads, and one gradient buffer a shard; a context manager, within which BLAS runs with one thread.
+
+    Args:
+        threads: worker threads; None: one a core that this process may use, at most one a shard.
+        shards: logical shards of a batch; part of the result to the bit.
+    """
+
+    def __init__(self, threads: int | None = None, shards: int = 4) -> None:
+        if shards < 1 or (threads is not None and threads < 1):
+            raise InvalidInputError("threads, shards", got=(threads, shards), expected="positive numbers")
+        self.shards = shards
+        self.threads = min(shards, available_cores() if threads is None else threads)
+        self._gradients: list[Parameters] = []
+
+    def __enter__(self) -> ShardPool:
+        self._limits = threadpool_limits(1, user_api="blas")
+        self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="shard")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._executor.shutdown(wait=True, cancel_futures=True)
+        self._limits.restore_original_limits()
+
+    def gradients(self, model: MiniBERT, batch: Batch, dropout: RandomStream | None = None) -> ShardSum:
+        """Loss, gradient and number of right predictions of `batch`, summed over its shards."""
+        if not self._gradients or self._gradients[0].table != model.parameters.table:
+            self._gradients = [Parameters(model.config, model.dtype) for _ in range(self.shards)]
+        bounds = shard_bounds(batch.input_ids.shape[0], self.shards)
+        parts = list(
+            self._executor.map(
+                lambda i: _shard(model, batch.rows(*bounds[i]), self._gradients[i], dropout), range(self.shards)
+            )
+        )
+        self._add_tree()
+        loss_sums, n_masked, n_correct = zip(*parts, strict=True)
+        return ShardSum(_tree_sum(list(loss_sums)), sum(n_masked), sum(n_correct), self._gradients[0].buffer)
+
+    def _add_tree(self) -> None:
+        """Add all buffers into the first; the threads share the length, each element is added in tree order."""
+        buffers = [gradients.buffer for gradients in self._gradients]
+        pieces = list(blocks(buffers[0].size))
+        per_thread = -(-len(pieces) // self.threads)
+
+        def add(first: int) -> None:
+            for piece in pieces[first : first + per_thread]:
+                distance = 1
+                while distance < len(buffers):
+                    for i in range(0, len(buffers) - distance, 2 * distance):
+                        buffers[i][piece] += buffers[i + distance][piece]
+                    distance *= 2
+
+        list(self._executor.map(add, range(0, len(pieces), per_thread)))
+
+
+def _shard(model: MiniBERT, batch: Batch, gradients: Parameters, dropout: RandomStream | None) -> tuple[float, int, int]:
+    correct = 0
+
+    def count_correct(name: str, value: Array) -> Array:
+        nonlocal correct
+        if name == "logits":
+            correct = int((value.argmax(axis=-1) == batch.target_ids).sum())
+        return value
+
+    gradients.buffer[...] = 0
+    loss_sum, n_masked = model.mlm_loss_and_gradients(batch, gradients, dropout, tap=count_correct)
+    return loss_sum, n_masked, correct
+
+
+def _tree_sum(values: list[float]) -> float:
+    while len(values) > 1:
+        values = [sum(values[i : i + 2]) for i in range(0, len(values), 2)]
+    return values[0]
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

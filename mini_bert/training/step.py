@@ -1,0 +1,99 @@
+"""One training step as a function: batch → gradient → clipped AdamW update.
+
+The loss is the mean over the masked tokens of the whole batch: shards hand over sums, which are divided once by the
+true number of masked tokens. A loss or a gradient that is not finite skips the update and leaves every parameter as it
+is.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mini_bert.batch import Batch
+from mini_bert.config.schema import Config
+from mini_bert.model.bert import MiniBERT
+from mini_bert.optim import adamw
+from mini_bert.optim.clipping import clip_scale, global_norm
+from mini_bert.optim.schedules import learning_rate
+from mini_bert.random_streams import RandomStream
+from mini_bert.training.parallel import ShardPool
+
+
+@dataclass
+class TrainingState:
+    """All that a step changes."""
+
+    model: MiniBERT
+    optimizer: adamw.State
+    step: int = 0
+    """Steps done, the skipped ones included: it numbers batches and random draws."""
+
+    @classmethod
+    def fresh(cls, model: MiniBERT) -> TrainingState:
+        """The state before step 1."""
+        return cls(model, adamw.init(model.parameters.buffer.size, model.dtype))
+
+
+class StepResult(NamedTuple):
+    """What one step measured."""
+
+    step: int
+    """Its number, from 1."""
+    loss: float
+    """Mean over the masked tokens, nats."""
+    accuracy: float
+    """Share of the masked tokens whose likeliest piece was the right one."""
+    grad_norm: float
+    """Of the mean loss, before clipping."""
+    lr: float
+    tokens: int
+    """Real tokens in the batch."""
+    masked: int
+    skipped: bool
+    """Whether the update was left out because loss or gradient were not finite."""
+
+
+def training_step(state: TrainingState, batch: Batch, config: Config, total_steps: int, pool: ShardPool) -> StepResult:
+    """Train on `batch`; `state` is changed in place.
+
+    Raises:
+        InvalidInputError: the batch does not fit the model.
+    """
+    step = state.step + 1
+    lr = learning_rate(
+        step,
+        steps=total_steps,
+        peak=config.train.lr,
+        warmup_ratio=config.train.warmup_ratio,
+        schedule=config.train.schedule,
+    )
+    tokens = batch.input_ids.size if batch.attention_mask is None else int(batch.attention_mask.sum())
+    loss_sum, n_masked, n_correct, norm = math.nan, 0, 0, math.nan
+    gradient = None
+    try:
+        loss_sum, n_masked, n_correct, gradient = pool.gradients(
+            state.model, batch, RandomStream(config.run.seed, "dropout", step)
+        )
+        norm = global_norm(gradient) / max(n_masked, 1)
+    except FloatingPointError:
+        pass  # an overflow or a NaN on the way: recorded as a skipped step
+    skipped = gradient is None or not (math.isfinite(loss_sum) and math.isfinite(norm))
+    if gradient is not None and not skipped and n_masked:
+        adamw.update(
+            state.model.parameters.buffer,
+            gradient,
+            state.optimizer,
+            step=step,
+            lr=lr,
+            beta1=config.optimizer.beta1,
+            beta2=config.optimizer.beta2,
+            eps=config.optimizer.eps,
+            weight_decay=config.optimizer.weight_decay,
+            decayed=state.model.parameters.decayed,
+            scale=clip_scale(norm, config.train.max_grad_norm) / n_masked,
+        )
+    state.step = step
+    masked = max(n_masked, 1)
+    return StepResult(step, loss_sum / masked, n_correct / masked, norm, lr, tokens, n_masked, skipped)
