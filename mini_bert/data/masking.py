@@ -1,0 +1,210 @@
+"""Which tokens are hidden from the model, and by what (Devlin et al. 2019, section 3.1, Task 1).
+
+In a row of n ordinary tokens, k are chosen, with k the rate times n rounded up or down at random so that its mean is
+exact (9.3 becomes 9 or 10), and at least 1. Of the chosen, 80 % become [MASK], 10 % a random ordinary piece and 10 %
+stay as they are; all are to be predicted. Special tokens, [UNK] and [PAD] included, are never chosen and never put in.
+
+Each element depends on (seed, step, number of the row in the global batch, column) and on nothing else: not on
+threads, shards or the rows beside it. A new step is a new draw, so that a row is masked differently each epoch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mini_bert.errors import InvalidInputError
+from mini_bert.random_streams import RandomStream
+
+if TYPE_CHECKING:
+    from mini_bert.config.schema import MaskingConfig
+    from mini_bert.text.wordpiece import WordPiece
+
+IGNORED = -100
+"""The target of a token that is not to be predicted, in the dense form."""
+
+_NEVER = np.uint64(2**64 - 1)
+
+
+class Pieces(NamedTuple):
+    """What masking has to know of a vocabulary."""
+
+    mask_id: int
+    pad_id: int
+    special: NDArray[np.bool_]
+    """[V] True at [PAD], [UNK], [CLS], [SEP] and [MASK]."""
+    ordinary_ids: NDArray[np.int32]
+    """[V - specials] ids of all other pieces, ascending."""
+    continuation: NDArray[np.bool_]
+    """[V] True at pieces that go on with a word (##)."""
+
+    @classmethod
+    def of(cls, tokenizer: WordPiece) -> Pieces:
+        """The facts of a tokenizer's vocabulary."""
+        special = np.zeros(tokenizer.vocab_size, bool)
+        special[sorted(tokenizer.special_ids)] = True
+        return cls(
+            tokenizer.mask_id,
+            tokenizer.pad_id,
+            special,
+            np.flatnonzero(~special).astype(np.int32),
+            np.asarray(tokenizer.continuation),
+        )
+
+
+class MaskedRows(NamedTuple):
+    """Rows with tokens hidden, and the sparse list of what was hidden."""
+
+    input_ids: NDArray[np.int32]
+    """[B, T] corrupted where masked."""
+    masked_positions: NDArray[np.int64]
+    """[M] ascending positions b * T + t."""
+    target_ids: NDArray[np.int32]
+    """[M] the original ids there."""
+
+
+def mask_rows(
+    input_ids: NDArray[np.integer], pieces: Pieces, masking: MaskingConfig, stream: RandomStream, first_row: int = 0
+) -> MaskedRows:
+    """Hide tokens of `input_ids` [B, T]; row b is number `first_row + b` of the global batch."""
+    return _mask(
+        input_ids,
+        pieces,
+        stream,
+        first_row,
+        rate=masking.rate,
+        mask_share=masking.mask_share,
+        random_share=masking.random_share,
+        whole_word=masking.whole_word,
+    )
+
+
+def mask_tokens(
+    batch: ArrayLike, vocab_size: int, mask_id: int, mask_prob: float = 0.15, seed: int | None = None
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.bool_]]:
+    """Hide tokens 80/10/10 and return dense arrays, all [B, T]: (input_ids, target_ids, mask_pos).
+
+    `target_ids` holds the original id where `mask_pos` is True and -100 elsewhere. Ids 0 to 4 ([PAD] [UNK] [CLS] [SEP]
+    [MASK] in a vocabulary of ours) and `mask_id` are special: never chosen, never put in at random.
+
+    Args:
+        batch: [B, T] token ids.
+        vocab_size: V.
+        mask_id: the id of [MASK].
+        mask_prob: share of the ordinary tokens of a row that is chosen, at least one.
+        seed: makes the call a pure function; without it, a seed is drawn from NumPy's global state, so that
+            `np.random.seed` decides.
+
+    Raises:
+        InvalidInputError: ids are not integers `[B, T]` in 0..V-1, or another argument is out of bounds.
+    """
+    ids = np.asarray(batch)
+    if ids.ndim != 2 or ids.dtype.kind not in "iu":
+        raise InvalidInputError(
+            "batch", got=f"{ids.dtype} array of shape {ids.shape}", expected="integer token ids of shape [B, T]"
+        )
+    if vocab_size < 6 or not 0 <= mask_id < vocab_size:
+        raise InvalidInputError(
+            "mask_id, vocab_size", got=f"{mask_id}, {vocab_size}", expected="0 <= mask_id < vocab_size, at least 6"
+        )
+    if ids.size and (ids.min() < 0 or ids.max() >= vocab_size):
+        raise InvalidInputError(
+            "batch", got=f"ids from {ids.min()} to {ids.max()}", expected=f"ids in 0..{vocab_size - 1}"
+        )
+    if not 0 < mask_prob < 1:
+        raise InvalidInputError("mask_prob", got=mask_prob, expected="a number between 0 and 1")
+    special = np.zeros(vocab_size, bool)
+    special[:5] = special[mask_id] = True
+    pieces = Pieces(mask_id, 0, special, np.flatnonzero(~special).astype(np.int32), np.zeros(vocab_size, bool))
+    chosen_seed = int(np.random.randint(0, 2**31)) if seed is None else seed
+    stream = RandomStream(chosen_seed, "mask_tokens")
+    masked = _mask(ids, pieces, stream, 0, rate=mask_prob, mask_share=0.8, random_share=0.1, whole_word=False)
+    mask_pos = np.zeros(ids.shape, bool)
+    mask_pos.flat[masked.masked_positions] = True
+    target_ids = np.full(ids.shape, IGNORED, np.int32)
+    target_ids.flat[masked.masked_positions] = masked.target_ids
+    return masked.input_ids, target_ids, mask_pos
+
+
+def _mask(
+    input_ids: NDArray[np.integer],
+    pieces: Pieces,
+    stream: RandomStream,
+    first_row: int,
+    *,
+    rate: float,
+    mask_share: float,
+    random_share: float,
+    whole_word: bool,
+) -> MaskedRows:
+    rows, columns = input_ids.shape
+    ids = input_ids.astype(np.int32)
+    ordinary = ~pieces.special[ids]
+    counts = ordinary.sum(axis=1)
+    rounding = stream.at("count").uniform(rows, first_row=first_row)[:, 0]
+    wanted = np.minimum(counts, np.maximum(1, np.floor(rate * counts + rounding).astype(np.int64)))
+    keys = np.where(ordinary, _words(stream.at("choice"), first_row, rows, columns), _NEVER)
+    chosen = _whole_words(keys, ids, ordinary, pieces, wanted) if whole_word else _smallest(keys, ordinary, wanted)
+
+    positions = np.flatnonzero(chosen)
+    targets = ids.ravel()[positions]
+    fate = _words(stream.at("fate"), first_row, rows, columns).ravel()[positions]
+    share = (fate >> np.uint64(32)).astype(np.float64) * 2.0**-32
+    piece = ((fate & np.uint64(0xFFFFFFFF)) * np.uint64(len(pieces.ordinary_ids))) >> np.uint64(32)
+    shown = np.where(share < mask_share + random_share, pieces.ordinary_ids[piece.astype(np.int64)], targets)
+    ids.ravel()[positions] = np.where(share < mask_share, np.int32(pieces.mask_id), shown)
+    return MaskedRows(ids, positions, targets)
+
+
+def _words(stream: RandomStream, first_row: int, rows: int, columns: int) -> NDArray[np.uint64]:
+    """Raw 64-bit words [rows, columns]."""
+    blocks = -(-columns // 4)
+    return stream.words(first_row * blocks, rows * blocks).reshape(rows, 4 * blocks)[:, :columns]
+
+
+def _smallest(keys: NDArray[np.uint64], ordinary: NDArray[np.bool_], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """True at the `wanted` smallest keys of each row, among ordinary tokens."""
+    if not keys.size:
+        return ordinary
+    last = np.sort(keys, axis=1)[np.arange(len(keys)), np.maximum(wanted, 1) - 1]
+    return ordinary & (keys <= last[:, None])
+
+
+def _whole_words(
+    keys: NDArray[np.uint64],
+    ids: NDArray[np.int32],
+    ordinary: NDArray[np.bool_],
+    pieces: Pieces,
+    wanted: NDArray[np.int64],
+) -> NDArray[np.bool_]:
+    """True at all pieces of words taken in random order, as BERT does: a word that would exceed `wanted` is passed by.
+
+    The 80/10/10 is then drawn for each piece, as in BERT's own code. If no word fits, the first is taken all the same.
+    """
+    rows, columns = ids.shape
+    before = np.zeros_like(ordinary)
+    before[:, 1:] = ordinary[:, :-1]
+    begins = ordinary & ~(pieces.continuation[ids] & before)
+    word = np.cumsum(begins, axis=1) - 1
+    words = int(word.max(initial=-1)) + 1
+    if not words:
+        return np.zeros_like(ordinary)
+    row = np.broadcast_to(np.arange(rows)[:, None], ids.shape)
+    lengths = np.bincount((row * words + word)[ordinary], minlength=rows * words).reshape(rows, words)
+    word_keys = np.full((rows, words), _NEVER)
+    word_keys[row[begins], word[begins]] = keys[begins]
+    order = np.argsort(word_keys, axis=1, kind="stable")
+    sizes = np.take_along_axis(lengths, order, axis=1)
+    taken = np.zeros((rows, words), bool)
+    total = np.zeros(rows, np.int64)
+    for rank in range(words):
+        size = sizes[:, rank]
+        fits = (size > 0) & (total + size <= wanted)
+        taken[:, rank] = fits
+        total += size * fits
+    taken[:, 0] |= (total == 0) & (sizes[:, 0] > 0)
+    by_word = np.zeros((rows, words), bool)
+    np.put_along_axis(by_word, order, taken, axis=1)
+    return ordinary & by_word[row, np.maximum(word, 0)]

@@ -1,0 +1,94 @@
+"""Which row comes when: a permutation of the rows for each epoch, as a pure function of (seed, epoch, position).
+
+No list of row numbers is shuffled, kept or saved. A Feistel network with random round keys permutes the integers of
+`bits` bits (Luby and Rackoff 1988); an image that is not a row number is sent through again until it is one, which
+leaves a permutation of the row numbers (cycle walking: Black and Rogaway 2002). There are fewer than 2 n integers, so
+one walk is the rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mini_bert.errors import InvalidInputError
+from mini_bert.random_streams import RandomStream
+
+_ROUNDS = 8
+
+
+def sample_numbers(n_rows: int, seed: int, epoch: int, positions: ArrayLike) -> NDArray[np.int64]:
+    """The rows that stand at `positions` of an epoch; over all positions 0..n_rows-1, every row once.
+
+    Raises:
+        InvalidInputError: a position is not in 0..n_rows-1.
+    """
+    return permuted(n_rows, RandomStream(seed, "order", epoch), positions)
+
+
+def permuted(n_rows: int, stream: RandomStream, positions: ArrayLike) -> NDArray[np.int64]:
+    """The image of `positions` under the permutation of 0..n_rows-1 that `stream` names."""
+    places = np.asarray(positions, np.int64)
+    if places.size and (places.min() < 0 or places.max() >= n_rows):
+        raise InvalidInputError(
+            "positions", got=f"{places.min()}..{places.max()}", expected=f"positions in 0..{n_rows - 1}"
+        )
+    bits = max(2, (n_rows - 1).bit_length())
+    keys = stream.words(0, _ROUNDS // 4)
+    rows = _feistel(places.astype(np.uint64), bits, keys)
+    while (outside := np.flatnonzero(rows >= n_rows)).size:
+        rows.flat[outside] = _feistel(rows.flat[outside], bits, keys)
+    return rows.astype(np.int64)
+
+
+def _feistel(numbers: NDArray[np.uint64], bits: int, keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """One pass of the network: the two halves of each number change in turn, each by a hash of the other."""
+    low_bits = np.uint64(bits // 2)
+    low_mask = np.uint64((1 << (bits // 2)) - 1)
+    high_mask = np.uint64((1 << (bits - bits // 2)) - 1)
+    high, low = numbers >> low_bits, numbers & low_mask
+    for even, odd in zip(keys[::2], keys[1::2], strict=True):
+        high = high ^ (_hash(low, even) & high_mask)
+        low = low ^ (_hash(high, odd) & low_mask)
+    return (high << low_bits) | low
+
+
+def _hash(numbers: NDArray[np.uint64], key: np.uint64) -> NDArray[np.uint64]:
+    """64 mixed bits of (number, key): the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
+    mixed = numbers * np.uint64(0x9E3779B97F4A7C15) + key
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def visits_per_epoch(counts: Sequence[int], weights: Sequence[float]) -> list[int]:
+    """How often rows of each corpus come in one epoch: `round(weight * rows)`, at least once."""
+    return [max(1, round(weight * count)) if count else 0 for count, weight in zip(counts, weights, strict=True)]
+
+
+def visited_rows(
+    counts: Sequence[int], weights: Sequence[float], seed: int, epoch: int, slots: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The row behind each slot of an epoch, before shuffling; rows and slots are numbered through all corpora.
+
+    A corpus of n rows and weight w has `m = round(w n)` slots an epoch. Its rows are gone through in passes, each a
+    permutation of its own, and a pass that the epoch cuts short goes on in the next: after any number of epochs, two
+    rows of a corpus differ by one visit at most. Weight 1 is every row once an epoch.
+    """
+    visits = visits_per_epoch(counts, weights)
+    first_row = np.concatenate([[0], np.cumsum(counts)])
+    first_slot = np.concatenate([[0], np.cumsum(visits)])
+    rows = np.empty(len(slots), np.int64)
+    for corpus, (count, slots_here) in enumerate(zip(counts, visits, strict=True)):
+        mine = (slots >= first_slot[corpus]) & (slots < first_slot[corpus + 1])
+        within = slots[mine] - first_slot[corpus]
+        if slots_here != count and within.size:
+            passes, within = np.divmod(epoch * slots_here + within, count)
+            for number in np.unique(passes):
+                chosen = passes == number
+                stream = RandomStream(seed, f"order/corpus_{corpus}", int(number))
+                within[chosen] = permuted(count, stream, within[chosen])
+        rows[mine] = first_row[corpus] + within
+    return rows
