@@ -129,8 +129,8 @@ def open_corpus(corpus: str) -> Corpus:
 
 def _open_files(pattern: str) -> Corpus:
     is_glob = glob.has_magic(pattern) and not Path(pattern).exists()
-    paths = [Path(match) for match in sorted(glob.glob(pattern, recursive=True))] if is_glob else [Path(pattern)]
-    paths = [path for path in paths if path.is_file()]
+    matches = sorted(glob.glob(pattern, recursive=True)) if is_glob else [pattern]  # noqa: PTH207 (absolute patterns)
+    paths = [path for path in map(Path, matches) if path.is_file()]
     if not paths:
         raise _nothing_there(pattern, is_glob)
     for path in paths:

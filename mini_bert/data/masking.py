@@ -140,7 +140,7 @@ def _mask(
     whole_word: bool,
 ) -> MaskedRows:
     rows, columns = input_ids.shape
-    ids = input_ids.astype(np.int32)
+    ids = np.array(input_ids, np.int32, order="C")
     ordinary = ~pieces.special[ids]
     counts = ordinary.sum(axis=1)
     rounding = stream.at("count").uniform(rows, first_row=first_row)[:, 0]
@@ -183,7 +183,7 @@ def _whole_words(
 
     The 80/10/10 is then drawn for each piece, as in BERT's own code. If no word fits, the first is taken all the same.
     """
-    rows, columns = ids.shape
+    rows = len(ids)
     before = np.zeros_like(ordinary)
     before[:, 1:] = ordinary[:, :-1]
     begins = ordinary & ~(pieces.continuation[ids] & before)

@@ -6,7 +6,8 @@ indentation, no reST marks, no underlines, no tables, and no doctests or code ex
 docstring that stood in an earlier module is left out, so that no held-out document holds a copy. Test suites, bundled
 third-party code and IDLE are left out.
 
-`python-docs` is the standard library and the core dependencies; `python-docs-all` every installed distribution too.
+`python-docs` is the standard library, the core dependencies and what these require; `python-docs-all` is the standard
+library and every installed distribution.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from mini_bert.data.sources import cache_home
 CORE = ("numpy", "safetensors", "pydantic", "pyyaml", "rich", "tyro", "threadpoolctl", "pooch")
 _FORMAT = "python-docs 1"
 _LEFT_OUT = frozenset(
-    "test tests testing idlelib lib2to3 turtledemo site-packages dist-packages __pycache__ _vendor vendored _bundled".split()
+    ("test", "tests", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages", "_vendor", "_bundled")
 )
 
 
@@ -95,15 +96,26 @@ def read_harvest(path: Path) -> Iterator[Passage]:
             yield Passage(*json.loads(line))
 
 
-def _distributions(everything: bool) -> Iterator[metadata.Distribution]:
+def _distributions(everything: bool) -> list[metadata.Distribution]:
+    """Installed distributions by name: all but ourselves and the installers, or the core and what it requires."""
     found = {
-        re.sub(r"[-_.]+", "-", distribution.metadata["Name"]).lower(): distribution
+        _normal(distribution.metadata["Name"]): distribution
         for distribution in metadata.distributions()
         if distribution.metadata["Name"]
     }
-    for name in sorted(found) if everything else CORE:
-        if name in found and name not in {"mini-bert", "pip", "setuptools"}:
-            yield found[name]
+    wanted = set(found) - {"mini-bert", "pip", "setuptools"} if everything else set[str]()
+    waiting = [] if everything else list(CORE)
+    while waiting:
+        name = waiting.pop()
+        if name in found and name not in wanted:
+            wanted.add(name)
+            requirements = (text for text in found[name].requires or () if "extra ==" not in text)
+            waiting += [_normal(match[0]) for text in requirements if (match := re.match(r"[\w.-]+", text))]
+    return [found[name] for name in sorted(wanted)]
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _module_name(path: Path) -> str:

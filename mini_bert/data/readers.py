@@ -35,7 +35,7 @@ class Passage(NamedTuple):
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 text file, or of a `.gz` of one, without line ends; any kind of line end, byte-order mark off.
+    """The lines of a UTF-8 text file, or of a `.gz` of one, whatever its line ends; byte-order mark off.
 
     Raises:
         DataError: the file is not UTF-8, is binary, or is not gzip though its name says so.
@@ -183,10 +183,8 @@ def read_brown(path: Path) -> Iterator[Passage]:
             sentences = []
             for line in lines:
                 words = [token.rpartition("/")[0] for token in line.split()]
-                kept = [
-                    word for word, before in zip(words, ["", *words], strict=False) if word != before or word.isalnum()
-                ]
-                if kept:
+                pairs = zip(words, ["", *words], strict=False)
+                if kept := [word for word, before in pairs if word != before or word.isalnum()]:
                     sentences.append(detokenize(" ".join(kept)))
             yield Passage(name.rpartition("/")[2], sentences)
 

@@ -12,8 +12,11 @@ import re
 _END = re.compile(r"""[.!?]["'”’)\]]*(\s+)(?=["'“‘(\[]*[^\W_a-z])""")
 
 _ABBREVIATIONS = frozenset(
-    "mr mrs ms dr prof rev st mt gen col capt lt sgt hon jr sr messrs vs etc cf al fig eq no vol ch pp ed eds approx "
-    "dept inc ltd co corp jan feb mar apr jun jul aug sep sept oct nov dec".split()
+    re.findall(
+        r"\w+",
+        "mr mrs ms dr prof rev st mt gen col capt lt sgt hon jr sr messrs vs etc cf al fig eq no vol ch pp ed eds "
+        "approx dept inc ltd co corp jan feb mar apr jun jul aug sep sept oct nov dec",
+    )
 )
 
 

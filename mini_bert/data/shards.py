@@ -280,9 +280,9 @@ def _rising(last: int) -> _Check:
         offsets = np.concatenate([[before], np.frombuffer(block, "<i8"), [last]])
         before = int(offsets[-2])
         falls = np.flatnonzero(np.diff(offsets) < 0)
-        return (
-            (f"offsets that fall at byte {offset + 8 * int(falls[0])}", f"0 rising to {last}") if falls.size else None
-        )
+        if not falls.size:
+            return None
+        return f"offsets that fall at byte {offset + 8 * int(falls[0])}", f"offsets from 0 rising to {last}"
 
     return check
 

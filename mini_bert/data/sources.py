@@ -142,7 +142,7 @@ def verify(name: str) -> list[Path]:
 
 
 def describe(name: str) -> dict[str, object]:
-    """What is known of a data set, as plain values: title, licence, reader, files with URL and whether they are here."""
+    """What is known of a data set, as plain values; for each file also whether it is here."""
     source = lookup(name)
     return {
         "name": source.name,

@@ -230,10 +230,8 @@ def _given_or_learned(
     key = _key("vocabulary 1", sources, fraction, settings, config.min_frequency, vocab_size, VOCABULARY_CHARACTERS)
     folder = cache_home() / "vocabularies" / key
     if not (folder / "vocabulary.json").is_file():
-        vocabulary = learn_vocabulary(
-            _training_words(corpora, fraction, config, work), vocab_size, config.min_frequency
-        )
-        _keep_vocabulary(folder, vocabulary)
+        counts = _training_words(corpora, fraction, config, work)
+        _keep_vocabulary(folder, learn_vocabulary(counts, vocab_size, config.min_frequency))
     return WordPiece(_kept_vocabulary(folder), **settings)
 
 

@@ -14,6 +14,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -96,10 +97,8 @@ class _Worker:
         return result
 
     def close(self) -> None:
-        try:
+        with suppress(OSError):
             self._stdin.close()
-        except OSError:
-            pass
         self._process.wait()
         if self._process.stdout is not None:
             self._process.stdout.close()
