@@ -1,0 +1,111 @@
+"""`mini-bert VERB`: one file a verb; each parses, calls one function and prints.
+
+Results go to standard output, progress and messages to standard error. Exit codes: 0 done, 1 a check failed, 2 bad
+input, 130 interrupted (what was learned is saved).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
+
+from mini_bert.errors import InvalidInputError, MiniBertError, nearest
+
+VERBS = {
+    "demo": "Learn a vocabulary and a model from this machine's Python documentation, and show what it knows",
+    "pretrain": "Pre-train a model on any text by predicting hidden pieces",
+    "evaluate": "Score a model on held-out text beside n-gram baselines, on the very same hidden pieces",
+    "fill-mask": "Fill the [MASK]s of a sentence",
+    "tokenizer train": "Learn a vocabulary from text",
+    "tokenizer encode": "Show the pieces and ids of a text",
+    "tokenizer explain": "Show step by step how a text falls into pieces",
+    "data list": "List the corpora and task sets that are known by name",
+    "data fetch": "Download a corpus or task set",
+    "data verify": "Check the files of a corpus or task set against their sha256",
+    "data describe": "Show source, licence, files and a few sentences of a corpus",
+    "bench": "Measure speed and memory, beside PyTorch and transformers where they are installed",
+    "config show": "Print the whole configuration that presets, files and options add up to",
+    "config presets": "List the presets",
+}
+"""Every verb, and what it does. `tokenizer train` is the function `train` in `cli/tokenizer.py`."""
+
+DONE, CHECK_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        argv: the words after `mini-bert`; those of the process by default.
+
+    Returns:
+        The exit code.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    verb = next((verb for verb in VERBS if words[: verb.count(" ") + 1] == verb.split()), "")
+    try:
+        if not verb:
+            return _without_verb(words)
+        with _one_blas_thread():
+            return _run(verb, words[verb.count(" ") + 1 :])
+    except MiniBertError as error:
+        print(f"mini-bert {verb}".strip() + f": {error}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"mini-bert {verb}: interrupted.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def _run(verb: str, words: Sequence[str]) -> int:
+    import inspect
+
+    import tyro
+
+    *_, module, function = ["", *verb.replace("-", "_").split()] if " " in verb else [*[verb.replace("-", "_")] * 2]
+    call: Callable[..., int] = getattr(import_module(f"mini_bert.cli.{module}"), function)
+    description = (inspect.getdoc(call) or "").partition("\n\nArgs:")[0]
+    try:
+        return tyro.cli(call, prog=f"mini-bert {verb}", args=words, description=description)
+    except SystemExit as exit_:  # --help, or an option that tyro has refused and explained
+        return exit_.code if isinstance(exit_.code, int) else BAD_INPUT
+
+
+def _without_verb(words: Sequence[str]) -> int:
+    """Help, the version, or what is wrong with the words."""
+    if words[:1] == ["--version"]:
+        from mini_bert import __version__
+
+        print(f"mini-bert {__version__}")
+        return DONE
+    named = [word for word in words if not word.startswith("-")]
+    family = {verb: line for verb, line in VERBS.items() if named and verb.split()[0] == named[0]}
+    if named and not family:
+        raise InvalidInputError("verb", got=repr(named[0]), expected="a verb", advice=nearest(named[0], VERBS))
+    if len(named) > 1:
+        advice = nearest(" ".join(named[:2]), family)
+        raise InvalidInputError("verb", got=repr(" ".join(named[:2])), expected="a verb", advice=advice)
+    print("usage: mini-bert VERB [--help] [OPTIONS]\n")
+    for verb, line in (family or VERBS).items():
+        print(f"  {verb:<18}  {line}")
+    print("\n`mini-bert VERB --help` shows the options of a verb, with examples. To begin: mini-bert demo --minutes 3")
+    return DONE if not words or {"-h", "--help"} & set(words) else BAD_INPUT
+
+
+def _one_blas_thread() -> AbstractContextManager[object]:
+    """One BLAS thread throughout: parallelism comes from shards, and the bits do not depend on the machine's cores.
+
+    The variables are read when NumPy is loaded; where it is loaded already, its thread pool is limited instead.
+    """
+    if "numpy" in sys.modules:
+        from threadpoolctl import threadpool_limits
+
+        limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
+        return limits
+    os.environ.update(OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", VECLIB_MAXIMUM_THREADS="1")
+    return nullcontext()

@@ -1,0 +1,71 @@
+"""The one schema as command-line options: `--section.setting value`, and short names for the most used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypedDict
+
+from tyro.conf import FlagCreatePairsOff, UseAppendAction, arg
+
+from mini_bert.config.schema import Config, Section
+
+Flag = FlagCreatePairsOff[bool]
+"""`--json` alone, without a `--no-json`."""
+
+
+def _default(value: object) -> str:
+    shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+    return f"(default: {'none' if shown is None else shown})"
+
+
+def _section_options(section: type[Section]) -> Any:
+    """A dictionary type with the settings of a section, none of which has to be there."""
+    options = {
+        name: Annotated[info.annotation, arg(help=info.description, help_behavior_hint=_default(info.default))]
+        for name, info in section.model_fields.items()
+    }
+    return TypedDict(section.__name__, options, total=False)  # type: ignore[operator]
+
+
+_annotations: dict[str, Any] = {name: info.annotation for name, info in Config.model_fields.items()}
+Settings: Any = TypedDict(
+    "Settings", {name: _section_options(kind) for name, kind in _annotations.items()}, total=False
+)
+"""Parsed options: `{"train": {"lr": 1e-3}}` holds those that were given, and only those."""
+
+
+def option(text: str, metavar: str, name: str | None = None) -> Any:
+    """An option of a verb whose default needs no mention."""
+    return arg(help=text, metavar=metavar, name=name, help_behavior_hint="")
+
+
+@dataclass(frozen=True)
+class ConfigOptions:
+    """Where a configuration comes from, for every verb that needs one."""
+
+    config: Annotated[UseAppendAction[tuple[str, ...]], option("preset or YAML file; later wins", "PRESET|FILE")] = ()
+    corpus: Annotated[
+        UseAppendAction[tuple[tuple[str, ...], ...]],
+        option("texts: names (mini-bert data list), files or patterns (.txt .gz .jsonl); NAME=2 weighs one", "CORPUS…"),
+    ] = ()
+    run_name: Annotated[str | None, option("name of the run, a folder in runs/", "NAME", name="run")] = None
+    seed: Annotated[int | None, option("seed of every random draw", "INT")] = None
+    threads: Annotated[int | None, option("worker threads; they change the time, never the result", "INT")] = None
+    settings: Annotated[Settings, arg(name="")] = field(default_factory=dict)
+
+    def load(self, *beneath: str, overrides: Mapping[str, object] | None = None) -> Config:
+        """The configuration: `beneath` first, then `--config`s, then options, then `overrides`."""
+        from mini_bert.config.load import load_config
+
+        short = {
+            "data.corpus": tuple(name for names in self.corpus for name in names) or None,
+            "run.name": self.run_name,
+            "run.seed": self.seed,
+            "run.threads": self.threads,
+        }
+        given = {
+            f"{section}.{name}": value for section, values in self.settings.items() for name, value in values.items()
+        }
+        given |= {name: value for name, value in short.items() if value is not None}
+        return load_config([*beneath, *self.config], given | dict(overrides or {}))
