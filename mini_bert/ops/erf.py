@@ -28,8 +28,9 @@ from mini_bert.ops.contract import Array
 FIT = (1.12837971, 1.02765482e-1, -1.84384192e-4, -6.25719264e-4, 8.97125011e-5, -5.98568006e-6, 1.58959761e-7)
 """c₀ … c₆ of (ERF.1); c₀ = 2/√π to seven digits."""
 
-LARGEST_SQUARE = 16.0
-"""x² above this is taken for this: erf is 1 in float32 from |x| = 3.92 on, and the polynomial cannot overflow."""
+LARGEST_SQUARE = 50.0
+"""x² above this is taken for this: erf is 1 in float32 from |x| = 3.92 on, exp(−50) is nothing beside 1 (GELU's
+derivative reads that), and x times the polynomial, which rises all the way, cannot overflow."""
 
 _SMALL_P = (1.85777706184603153e-1, 3.16112374387056560e0, 1.13864154151050156e2, 3.77485237685302021e2, 3.20937758913846947e3)
 _SMALL_Q = (1.0, 2.36012909523441209e1, 2.44024637934444173e2, 1.28261652607737228e3, 2.84423683343917062e3)
