@@ -16,7 +16,6 @@ import ast
 import hashlib
 import inspect
 import json
-import os
 import re
 import sys
 import sysconfig
@@ -26,6 +25,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from mini_bert.data.cache import written_whole
 from mini_bert.data.readers import Passage
 from mini_bert.data.sources import cache_home
 
@@ -66,7 +66,7 @@ def versions() -> dict[str, str]:
 def harvest(everything: bool = False) -> tuple[Path, str]:
     """The harvested text as a JSON-lines file in the cache, and the hash of the sources it was made from.
 
-    The file is made once for each state of the sources, under a temporary name, and then renamed.
+    The file is made once for each state of the sources.
     """
     modules = find_modules(everything)
     digest = hashlib.sha256(_FORMAT.encode())
@@ -78,14 +78,9 @@ def harvest(everything: bool = False) -> tuple[Path, str]:
     key = digest.hexdigest()
     path = cache_home() / "harvest" / f"python-docs-{key[:32]}.jsonl"
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}-{os.getpid()}")
-        with temporary.open("w", encoding="utf-8") as file:
+        with written_whole(path) as file:
             for passage in _documents(modules, sources):
-                file.write(json.dumps(passage, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+                file.write(json.dumps(passage) + "\n")
     return path, key
 
 

@@ -1,7 +1,7 @@
 """A reader per format: the lines of a file become passages of text, one or several to a document.
 
 Readers stream: none holds more than one passage. A long document may come in several passages of the same name, one
-behind the other; a line longer than 1 MiB is cut there.
+behind the other; a line longer than 1 MiB is cut there, except in JSON.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Passage(NamedTuple):
     paragraphs: list[str]
 
 
-def read_lines(path: Path) -> Iterator[str]:
+def read_lines(path: Path, longest: int = _LONGEST_LINE) -> Iterator[str]:
     """The lines of a UTF-8 text file, or of a `.gz` of one, whatever its line ends; byte-order mark off.
 
     Raises:
@@ -44,7 +44,7 @@ def read_lines(path: Path) -> Iterator[str]:
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as raw:
             text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline=None)  # type: ignore[arg-type]
-            while line := text.readline(_LONGEST_LINE):
+            while line := text.readline(longest):
                 number += 1
                 if "\0" in line:
                     raise DataError(
@@ -113,7 +113,7 @@ def read_plain(path: Path, sections: bool = False) -> Iterator[Passage]:
 
 def read_jsonl(path: Path) -> Iterator[Passage]:
     """One document a line, in the field `text` of a JSON object."""
-    for number, line in enumerate(read_lines(path), start=1):
+    for number, line in enumerate(read_lines(path, longest=-1), start=1):
         if not line.strip():
             continue
         try:
