@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
+
+from mini_bert.text.pieces import CONTINUATION, LONGEST_WORD
 
 
 class Try(NamedTuple):
@@ -24,7 +27,7 @@ class ExplainedWord(NamedTuple):
         lines = [f"{self.word} -> {' '.join(self.pieces)}"]
         lines += [f"  {candidate:<{width}}  {'no' if id is None else f'piece {id}'}" for candidate, id in self.tries]
         if not self.tries:
-            lines.append("  too long: not tried")
+            lines.append(f"  {len(self.word)} characters: a word of more than {LONGEST_WORD} is not tried")
         elif self.tries[-1].id is None:
             lines.append("  nothing fits here, so the whole word is unknown")
         return "\n".join(lines)
@@ -39,3 +42,19 @@ class Explanation(NamedTuple):
 
     def __str__(self) -> str:
         return "\n".join([f"{self.text} -> {self.normalized}", *map(str, self.words)])
+
+
+def explain_word(word: str, pieces: tuple[str, ...], ids: Mapping[str, int]) -> ExplainedWord:
+    """Try what the tokenizer tries: from each place the longest rest first, then ever shorter ones."""
+    tries: list[Try] = []
+    begin = 0
+    while begin < len(word) <= LONGEST_WORD:
+        for end in range(len(word), begin, -1):
+            candidate = (CONTINUATION if begin else "") + word[begin:end]
+            tries.append(Try(candidate, ids.get(candidate)))
+            if candidate in ids:
+                break
+        else:
+            break
+        begin = end
+    return ExplainedWord(word, pieces, tuple(tries))

@@ -10,15 +10,15 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from mini_bert.errors import DataError, StorageError
-from mini_bert.text.wordpiece import CONTINUATION, LONGEST_WORD, SPECIALS
+from mini_bert.text.pieces import CONTINUATION, LONGEST_WORD, SPECIALS
 
 if TYPE_CHECKING:
     from mini_bert.text.wordpiece import WordPiece
 
-_MOST_BYTES = 64 << 20
+_MOST_BYTES = 8 << 20
 
 
 class Settings(NamedTuple):
@@ -34,21 +34,31 @@ def read_tokenizer(path: Path) -> tuple[list[str], Settings]:
     Raises:
         DataError: nothing of the kind is there, or it is not usable as it is.
     """
-    if path.is_dir():
-        if (path / "tokenizer.json").exists():
-            return read_tokenizer_json(path / "tokenizer.json")
-        if (path / "vocab.txt").exists():
-            config = path / "tokenizer_config.json"
-            return read_vocab_txt(path / "vocab.txt"), _read_config(config) if config.exists() else Settings()
+    try:
+        if path.is_dir():
+            return _read_folder(path)
+        return read_tokenizer_json(path) if path.suffix == ".json" else (read_vocab_txt(path), Settings())
+    except OSError as error:
         raise DataError(
             str(path),
-            got="a folder with neither tokenizer.json nor vocab.txt",
-            expected="the folder of a BERT",
+            got=error.strerror or str(error),
+            expected="a folder, a vocab.txt or a tokenizer.json",
             advice="`mini-bert tokenizer train` makes a vocabulary.",
-        )
-    if not path.exists():
-        raise DataError(str(path), got="no such file", expected="a folder, a vocab.txt or a tokenizer.json")
-    return read_tokenizer_json(path) if path.suffix == ".json" else (read_vocab_txt(path), Settings())
+        ) from error
+
+
+def _read_folder(path: Path) -> tuple[list[str], Settings]:
+    if (path / "tokenizer.json").exists():
+        return read_tokenizer_json(path / "tokenizer.json")
+    if (path / "vocab.txt").exists():
+        config = path / "tokenizer_config.json"
+        return read_vocab_txt(path / "vocab.txt"), _read_config(config) if config.exists() else Settings()
+    raise DataError(
+        str(path),
+        got="a folder with neither tokenizer.json nor vocab.txt",
+        expected="the folder of a BERT",
+        advice="`mini-bert tokenizer train` makes a vocabulary.",
+    )
 
 
 def read_vocab_txt(path: Path) -> list[str]:
@@ -72,14 +82,14 @@ def read_vocab_txt(path: Path) -> list[str]:
         if not piece.strip() or "\0" in piece:
             raise DataError(
                 f"{path}, line {number}",
-                got=f"{piece!r}",
+                got=f"{piece!r:.60}",
                 expected="a piece on every line",
                 advice="The number of its line is a piece's id: find out which line was lost rather than removing one.",
             )
         if first_seen.setdefault(piece, number) != number:
             raise DataError(
                 f"{path}, line {number}",
-                got=f"{piece!r}, which stands on line {first_seen[piece]} already",
+                got=f"{piece!r:.60}, which stands on line {first_seen[piece]} already",
                 expected="every piece once",
                 advice="A piece has one id; two lines for one piece mean that the file was joined or edited.",
             )
@@ -104,10 +114,12 @@ def read_tokenizer_json(path: Path) -> tuple[list[str], Settings]:
     normalizer.demand("handle_chinese_chars", True)
     content.section("pre_tokenizer").demand("type", "BertPreTokenizer")
     ids = dict(model.mapping("vocab"))
-    for added in content.list_of_mappings("added_tokens"):
-        _Json(path, added, "added_tokens").demand("content", *SPECIALS)
-        _Json(path, added, "added_tokens").demand("normalized", False)
-        ids.setdefault(added["content"], added.get("id"))
+    for added in content.list_of_sections("added_tokens"):
+        added.demand("content", *SPECIALS)
+        added.demand("special", True)
+        for name in ("normalized", "single_word", "lstrip", "rstrip"):
+            added.demand(name, False)
+        ids.setdefault(added.content["content"], added.content.get("id"))
     settings = Settings(normalizer.boolean("lowercase"), normalizer.boolean_or_none("strip_accents"))
     return _in_order(path, ids), settings
 
@@ -126,13 +138,20 @@ def save_tokenizer(wordpiece: WordPiece, folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in documents.items():
-            temporary = folder / f".{name}.{os.getpid()}.tmp"
-            temporary.write_bytes(text.encode())
-            temporary.replace(folder / name)
+            _replace(folder / name, text.encode())
     except OSError as error:
         raise StorageError(
             str(folder), got=error.strerror or str(error), expected="a folder that can be written to"
         ) from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _tokenizer_json(wordpiece: WordPiece) -> dict[str, Any]:
@@ -212,15 +231,14 @@ def _read_config(path: Path) -> Settings:
 
 
 def _read_text(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise DataError(
+            str(path), got=f"more than {_MOST_BYTES:,} bytes", expected="a vocabulary", advice="Is this a corpus?"
+        )
     try:
-        size = path.stat().st_size
-        if size > _MOST_BYTES:
-            raise DataError(
-                str(path), got=f"{size:,} bytes", expected=f"at most {_MOST_BYTES:,}", advice="Is this a corpus?"
-            )
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise DataError(str(path), got=error.strerror or str(error), expected="a readable file") from error
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise DataError(
             str(path),
@@ -263,11 +281,11 @@ class _Json:
     def mapping(self, name: str) -> Mapping[str, Any]:
         return _Json(self.path, self.content.get(name), f"{self.place}.{name}").content
 
-    def list_of_mappings(self, name: str) -> list[dict[str, Any]]:
+    def list_of_sections(self, name: str) -> list[_Json]:
         value = self.content.get(name, [])
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            self.refuse(name, value, "a list of objects")
-        return list(value)
+        if not isinstance(value, list):
+            self.refuse(name, value, "a list")
+        return [_Json(self.path, item, name) for item in value]
 
     def boolean(self, name: str) -> bool:
         self.demand(name, True, False)
@@ -278,11 +296,10 @@ class _Json:
         value = self.content.get(name)
         return None if value is None else bool(value)
 
-    def refuse(self, name: str, got: object, expected: str) -> None:
-        shown = repr(got)
+    def refuse(self, name: str, got: object, expected: str) -> NoReturn:
         raise DataError(
             f"{self.path}, {f'{self.place}.{name}' if self.place else name}",
-            got=shown if len(shown) <= 60 else f"{shown[:57]}...",
+            got=f"{got!r:.60}",
             expected=expected,
             advice="Only the tokenizer of BERT is read here: WordPiece with BERT's normalisation and special pieces.",
         )
@@ -299,7 +316,7 @@ def _in_order(path: Path, ids: dict[str, Any]) -> list[str]:
         if type(id) is not int or not 0 <= id < len(ids) or pieces[id] is not None:
             raise DataError(
                 f"{path}, model.vocab",
-                got=f"id {id!r} for {piece!r}",
+                got=f"id {id!r:.20} for {piece!r:.60}",
                 expected=f"each number from 0 to {len(ids) - 1} once",
                 advice="Ids with gaps or doubles have no embedding row of their own.",
             )

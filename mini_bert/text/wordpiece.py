@@ -19,20 +19,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mini_bert.errors import DataError, InvalidInputError
-from mini_bert.text.explanation import ExplainedWord, Explanation, Try
+from mini_bert.text.explanation import ExplainedWord, Explanation, Try, explain_word
 from mini_bert.text.normalize import normalize, normalize_aligned, split_chunks, split_words, word_spans
+from mini_bert.text.pieces import CONTINUATION, LONGEST_WORD, SPECIALS, join_pieces
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-CONTINUATION = "##"
-LONGEST_WORD = 100
-"""A word of more characters is [UNK], as in BERT: nobody wants the pieces of a base64 blob."""
+_SPECIAL = re.compile("(" + "|".join(map(re.escape, SPECIALS)) + ")")
+_UNWRITABLE = re.compile("^$|[\n\r\ud800-\udfff]")
 
 _CACHED_CHUNKS = 1 << 17
-_CACHED_LENGTH = 48
+_LONGEST_CACHED_CHUNK = 48
 
 
 class Encoding(NamedTuple):
@@ -60,7 +59,7 @@ class WordPiece:
         strip_accents: remove accents; None: as `lowercase` says.
 
     Raises:
-        DataError: the vocabulary lacks a special piece, or holds a piece twice.
+        DataError: the vocabulary lacks a special piece, holds a piece twice, or one that is no line of text.
 
     >>> wordpiece = WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "un", "##aff", "##able", "!"])
     >>> wordpiece.encode("Unaffable!").tokens
@@ -73,8 +72,7 @@ class WordPiece:
         self.vocabulary: tuple[str, ...] = tuple(vocabulary)
         self.lowercase = lowercase
         self.strip_accents = strip_accents
-        self._ids = {token: place for place, token in enumerate(self.vocabulary)}
-        _check_vocabulary(self.vocabulary, self._ids)
+        self._ids = _numbered(self.vocabulary)
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = (self._ids[name] for name in SPECIALS)
         self.special_ids = frozenset(self._ids[name] for name in SPECIALS)
         self._continuations = {
@@ -131,6 +129,7 @@ class WordPiece:
 
         Special pieces are not recognised: "[MASK]" in a corpus is the five characters it is written with.
         """
+        _demand_text("text", text)
         return list(chain.from_iterable(map(self._chunk_ids.__getitem__, split_chunks(text))))
 
     def encode(self, text: str) -> Encoding:
@@ -139,11 +138,12 @@ class WordPiece:
         Special pieces that are written in the text, such as "[MASK]", are recognised, in capitals only. [CLS] and
         [SEP] are not added: `encode_row` does that.
         """
+        _demand_text("text", text)
         encoding = Encoding([], [], [], [])
         next_word = 0
         begin = 0
         for part in _SPECIAL.split(text):
-            if part in self._ids and part in SPECIALS:
+            if part in SPECIALS:
                 encoding.ids.append(self._ids[part])
                 encoding.tokens.append(part)
                 encoding.offsets.append((begin, begin + len(part)))
@@ -197,16 +197,12 @@ class WordPiece:
         return input_ids, token_type_ids
 
     def decode(self, ids: Iterable[int], skip_specials: bool = True) -> str:
-        """Text of the ids: ## pieces join the piece before them, all others stand behind a space.
-
-        Spaces before `. , ? !` and inside n't 'm 's 've 're are taken back as Hugging Face's decoder does, piece by
-        piece. What normalisation took away (capitals, accents, further spaces) does not come back.
+        """Text of the ids (`join_pieces`). Capitals, accents and spaces that normalisation took away do not come back.
 
         Raises:
             InvalidInputError: an id is not in the vocabulary.
         """
-        tokens = [self.token(id) for id in ids if not (skip_specials and id in self.special_ids)]
-        return "".join(_respaced(token, place == 0) for place, token in enumerate(tokens))
+        return join_pieces([self.token(id) for id in ids if not (skip_specials and id in self.special_ids)])
 
     def explain(self, text: str) -> Explanation:
         """How the text falls into pieces, with every candidate that was tried; `print` it to read it.
@@ -220,8 +216,20 @@ class WordPiece:
           un    piece 5
           ##do  piece 6
         """
-        normalized = normalize(text, self.lowercase, self.strip_accents)
-        return Explanation(text, normalized, tuple(self._explain_word(word) for word in split_words(normalized)))
+        _demand_text("text", text)
+        normalized = ""
+        words = []
+        for part in _SPECIAL.split(text):
+            if part in SPECIALS:
+                normalized += part
+                words.append(ExplainedWord(part, (part,), (Try(part, self._ids[part]),)))
+                continue
+            normal = normalize(part, self.lowercase, self.strip_accents)
+            normalized += normal
+            for word in split_words(normal):
+                pieces = tuple(self.vocabulary[id] for id, _, _ in self._pieces(word))
+                words.append(explain_word(word, pieces, self._ids))
+        return Explanation(text, normalized, tuple(words))
 
     def save(self, folder: str | Path) -> None:
         """Write `vocab.txt`, `tokenizer.json` and `tokenizer_config.json`, as Hugging Face reads them.
@@ -277,21 +285,6 @@ class WordPiece:
             known = self._continuations
         return found
 
-    def _explain_word(self, word: str) -> ExplainedWord:
-        pieces = tuple(self.vocabulary[id] for id, _, _ in self._pieces(word))
-        tries = []
-        begin = 0
-        while begin < len(word) <= LONGEST_WORD:
-            for end in range(len(word), begin, -1):
-                candidate = CONTINUATION[: 2 * (begin > 0)] + word[begin:end]
-                tries.append(Try(candidate, self._ids.get(candidate)))
-                if tries[-1].id is not None:
-                    break
-            else:
-                break
-            begin = end
-        return ExplainedWord(word, pieces, tuple(tries))
-
     def __len__(self) -> int:
         return self.vocab_size
 
@@ -323,37 +316,11 @@ class _ChunkCache(dict[str, "tuple[int, ...]"]):
         wordpiece = self._wordpiece
         words = split_words(normalize(chunk, wordpiece.lowercase, wordpiece.strip_accents))
         ids = tuple(id for word in words for id, _, _ in wordpiece._pieces(word))
-        if len(chunk) <= _CACHED_LENGTH:
+        if len(chunk) <= _LONGEST_CACHED_CHUNK:
             if len(self) >= _CACHED_CHUNKS:
                 self.clear()
             self[chunk] = ids
         return ids
-
-
-_SPECIAL = re.compile("(" + "|".join(map(re.escape, SPECIALS)) + ")")
-
-_CLEANUP = (
-    (" .", "."),
-    (" ?", "?"),
-    (" !", "!"),
-    (" ,", ","),
-    (" ' ", "'"),
-    (" n't", "n't"),
-    (" 'm", "'m"),
-    (" do not", " don't"),
-    (" 's", "'s"),
-    (" 've", "'ve"),
-    (" 're", "'re"),
-)
-"""Hugging Face's list, replaced in this order."""
-
-
-def _respaced(token: str, first: bool) -> str:
-    if not first:
-        token = token[len(CONTINUATION) :] if token.startswith(CONTINUATION) else f" {token}"
-    for written, wanted in _CLEANUP:
-        token = token.replace(written, wanted)
-    return token
 
 
 def _truncate_longest(first: list[int], second: list[int], room: int) -> None:
@@ -362,7 +329,22 @@ def _truncate_longest(first: list[int], second: list[int], room: int) -> None:
         (first if len(first) > len(second) else second).pop()
 
 
-def _check_vocabulary(vocabulary: tuple[str, ...], ids: dict[str, int]) -> None:
+def _numbered(vocabulary: tuple[str, ...]) -> dict[str, int]:
+    ids: dict[str, int] = {}
+    for place, token in enumerate(vocabulary):
+        if not isinstance(token, str) or _UNWRITABLE.search(token):
+            raise DataError(
+                "vocabulary",
+                got=f"{token!r:.60} as piece {place}",
+                expected="pieces of one or more characters, without line breaks and lone surrogates",
+            )
+        if ids.setdefault(token, place) != place:
+            raise DataError(
+                "vocabulary",
+                got=f"{token!r:.60} twice, as pieces {ids[token]} and {place}",
+                expected="every piece once",
+                advice="The place of a piece is its id, so a second one would be ambiguous.",
+            )
     missing = [name for name in SPECIALS if name not in ids]
     if missing:
         raise DataError(
@@ -371,11 +353,9 @@ def _check_vocabulary(vocabulary: tuple[str, ...], ids: dict[str, int]) -> None:
             expected=f"the special pieces {' '.join(SPECIALS)} among them",
             advice="Is this the vocabulary of a BERT? `mini-bert tokenizer train` makes one.",
         )
-    if len(ids) < len(vocabulary):
-        place, token = next((place, token) for place, token in enumerate(vocabulary) if ids[token] != place)
-        raise DataError(
-            "vocabulary",
-            got=f"{token!r} twice, as numbers {place} and {ids[token]}",
-            expected="every piece once",
-            advice="A piece's line number is its id, so a second one would be ambiguous: remove one of them.",
-        )
+    return ids
+
+
+def _demand_text(argument: str, text: object) -> None:
+    if not isinstance(text, str):
+        raise InvalidInputError(argument, got=f"{text!r:.60}", expected="a string", advice="Decode bytes first.")
