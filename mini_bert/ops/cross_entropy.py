@@ -1,6 +1,6 @@
 """Cross-entropy of softmax probabilities with integer targets, in nats, summed over rows.
 
-    p_m     = softmax(z_m)                                                   (CE.1)
+    p_m     = exp(z_m − max z_m) / Σ exp(z_m − max z_m)                      (CE.1)
     loss    = −Σ_m log p_m[target_m]                                         (CE.2)
     dz_m    = dloss (p_m − onehot(target_m))                                 (CE.3)
 
@@ -15,35 +15,36 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mini_bert.errors import InvalidInputError
-from mini_bert.ops.contract import Array, Case, Cost
+from mini_bert.ops.contract import Array, Case, Cost, row_maxima, row_sums
 
 IGNORED = -100
 """The target of a position that the loss does not read, as everywhere in the field."""
 
 
 class Saved(NamedTuple):
-    """Probabilities, which forward has made anyway, and targets."""
+    """The softmax as numerators and denominators: the division waits for (CE.3), where a product is due anyway."""
 
-    probs: Array
-    """[M, V]"""
+    exponentials: Array
+    """[M, V] exp(z − max z)"""
+    totals: Array
+    """[M, 1] their sums"""
     targets: Array
     """[M]"""
 
 
 def forward(logits: Array, *, targets: Array) -> tuple[Array, Saved]:
     """Return the summed loss, a scalar array: `logits` [M, V], `targets` [M] in [0, V) (CE.2)."""
-    shifted = logits - logits.real.max(axis=-1, keepdims=True)
+    shifted = logits - row_maxima(logits)
     at_targets = shifted[np.arange(targets.size), targets]
-    probs = np.exp(shifted, out=shifted)
-    totals = probs.sum(axis=-1, keepdims=True)
-    probs /= totals  # (CE.1)
-    return np.asarray((np.log(totals[:, 0]) - at_targets).sum()), Saved(probs, targets)
+    exponentials = np.exp(shifted, out=shifted)
+    totals = row_sums(exponentials)  # (CE.1)
+    return np.asarray((np.log(totals[:, 0]) - at_targets).sum()), Saved(exponentials, totals, targets)
 
 
 def backward(dloss: Array, saved: Saved) -> tuple[Array]:
     """Return dlogits [M, V] (CE.3)."""
-    probs, targets = saved
-    dlogits = probs * dloss
+    exponentials, totals, targets = saved
+    dlogits = exponentials * (dloss / totals)
     dlogits[np.arange(targets.size), targets] -= dloss
     return (dlogits,)
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mini_bert.ops.contract import Array, Case, Cost, rows_of
+from mini_bert.ops.contract import Array, Case, Cost, row_dots, row_sums, rows_of
 
 
 class Saved(NamedTuple):
@@ -35,10 +35,9 @@ class Saved(NamedTuple):
 def forward(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-12) -> tuple[Array, Saved]:
     """Return γ x̂ + β: `x` [..., H], `gamma` and `beta` [H] to y [..., H]."""
     H = x.shape[-1]
-    mean = x.sum(axis=-1, keepdims=True)
-    mean /= H  # (LN.1)
+    mean = row_sums(x) / H  # (LN.1)
     x_hat = x - mean
-    variance = np.einsum("...h,...h->...", x_hat, x_hat)[..., None] / H  # (LN.2)
+    variance = row_dots(x_hat, x_hat) / H  # (LN.2)
     inverse_deviation = 1.0 / np.sqrt(variance + eps)
     x_hat *= inverse_deviation  # (LN.3)
     y = x_hat * gamma
@@ -53,8 +52,8 @@ def backward(dy: Array, saved: Saved) -> tuple[Array, Array, Array]:
     dgamma = np.einsum("rh,rh->h", rows_of(dy), rows_of(x_hat))  # (LN.5)
     dbeta = rows_of(dy).sum(axis=0)
     dx = dy * gamma  # (LN.6)
-    mean = dx.sum(axis=-1, keepdims=True) / H
-    projection = np.einsum("...h,...h->...", dx, x_hat)[..., None] / H
+    mean = row_sums(dx) / H
+    projection = row_dots(dx, x_hat) / H
     dx -= mean
     dx -= x_hat * projection
     dx *= inverse_deviation  # (LN.7)

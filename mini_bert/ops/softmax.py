@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mini_bert.errors import InvalidInputError
-from mini_bert.ops.contract import Array, Case, Cost
+from mini_bert.ops.contract import Array, Case, Cost, row_dots, row_maxima, row_sums
 
 
 class Saved(NamedTuple):
@@ -47,17 +47,17 @@ def stable_softmax(x: Any, axis: int = -1) -> Array:
 
 def forward(x: Array) -> tuple[Array, Saved]:
     """Return the probabilities p [..., N] of the scores `x` [..., N] (SM.1)."""
-    probs = x - x.real.max(axis=-1, keepdims=True)
+    probs = x - row_maxima(x)
     with np.errstate(under="ignore"):
         np.exp(probs, out=probs)
-    probs /= probs.sum(axis=-1, keepdims=True)
+    probs /= row_sums(probs)
     return probs, Saved(probs)
 
 
 def backward(dprobs: Array, saved: Saved) -> tuple[Array]:
     """Return dx [..., N] (SM.2)."""
     probs = saved.probs
-    dx = dprobs - np.einsum("...n,...n->...", dprobs, probs)[..., None]
+    dx = dprobs - row_dots(dprobs, probs)
     dx *= probs
     return (dx,)
 

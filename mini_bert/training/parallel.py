@@ -15,6 +15,7 @@ Which thread does what, and when, cannot change the order of any sum.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import NamedTuple
@@ -28,6 +29,7 @@ from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
 from mini_bert.ops.contract import Array, blocks
 from mini_bert.random_streams import RandomStream
+from mini_bert.training.allocator import keep_freed_memory
 
 
 class ShardSum(NamedTuple):
@@ -62,6 +64,7 @@ class ShardPool:
 
     def __enter__(self) -> ShardPool:
         self._limits = threadpool_limits(1, user_api="blas")
+        keep_freed_memory()
         self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="shard")
         return self
 
@@ -88,18 +91,22 @@ class ShardPool:
     def _add_tree(self) -> None:
         """Add all buffers into the first; the threads share the length, each element is added in tree order."""
         buffers = [gradients.buffer for gradients in self._gradients]
-        pieces = list(blocks(buffers[0].size))
-        per_thread = -(-len(pieces) // self.threads)
 
-        def add(first: int) -> None:
-            for piece in pieces[first : first + per_thread]:
+        def add(part: slice) -> None:
+            for piece in blocks(part.stop - part.start):
+                piece = slice(part.start + piece.start, part.start + piece.stop)
                 distance = 1
                 while distance < len(buffers):
                     for i in range(0, len(buffers) - distance, 2 * distance):
                         buffers[i][piece] += buffers[i + distance][piece]
                     distance *= 2
 
-        list(self._executor.map(add, range(0, len(pieces), per_thread)))
+        self.elementwise(add, buffers[0].size)
+
+    def elementwise(self, function: Callable[[slice], None], size: int) -> None:
+        """Run `function` on one part of a vector of `size` elements a thread; it must treat each element by itself."""
+        parts = [slice(size * i // self.threads, size * (i + 1) // self.threads) for i in range(self.threads)]
+        list(self._executor.map(function, parts))
 
 
 def _shard(model: MiniBERT, batch: Batch, gradients: Parameters, dropout: RandomStream | None) -> tuple[float, int, int]:

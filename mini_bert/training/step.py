@@ -14,6 +14,7 @@ from typing import NamedTuple
 from mini_bert.batch import Batch
 from mini_bert.config.schema import Config
 from mini_bert.model.bert import MiniBERT
+from mini_bert.ops.contract import Array
 from mini_bert.optim import adamw
 from mini_bert.optim.clipping import clip_scale, global_norm
 from mini_bert.optim.schedules import learning_rate
@@ -81,19 +82,31 @@ def training_step(state: TrainingState, batch: Batch, config: Config, total_step
         pass  # an overflow or a NaN on the way: recorded as a skipped step
     skipped = gradient is None or not (math.isfinite(loss_sum) and math.isfinite(norm))
     if gradient is not None and not skipped and n_masked:
+        _update(state, gradient, config, step, lr, clip_scale(norm, config.train.max_grad_norm) / n_masked, pool)
+    state.step = step
+    masked = max(n_masked, 1)
+    return StepResult(step, loss_sum / masked, n_correct / masked, norm, lr, tokens, n_masked, skipped)
+
+
+def _update(
+    state: TrainingState, gradient: Array, config: Config, step: int, lr: float, scale: float, pool: ShardPool
+) -> None:
+    """AdamW on the whole vector, one part a thread: each element is on its own, so the parts change no bit."""
+    parameters, (m, v) = state.model.parameters, state.optimizer
+
+    def update(part: slice) -> None:
         adamw.update(
-            state.model.parameters.buffer,
-            gradient,
-            state.optimizer,
+            parameters.buffer[part],
+            gradient[part],
+            adamw.State(m[part], v[part]),
             step=step,
             lr=lr,
             beta1=config.optimizer.beta1,
             beta2=config.optimizer.beta2,
             eps=config.optimizer.eps,
             weight_decay=config.optimizer.weight_decay,
-            decayed=state.model.parameters.decayed,
-            scale=clip_scale(norm, config.train.max_grad_norm) / n_masked,
+            decayed=min(max(parameters.decayed - part.start, 0), part.stop - part.start),
+            scale=scale,
         )
-    state.step = step
-    masked = max(n_masked, 1)
-    return StepResult(step, loss_sum / masked, n_correct / masked, norm, lr, tokens, n_masked, skipped)
+
+    pool.elementwise(update, parameters.buffer.size)
