@@ -57,7 +57,7 @@ class RandomStream(NamedTuple):
         return np.asarray(generator.random_raw(_WORDS * blocks), dtype=np.uint64)
 
     def lanes(self, first_row: int, rows: int, columns: int) -> NDArray[np.uint16]:
-        """Uniform 16-bit integers `[rows, columns]`; element (r, c) depends on `first_row + r`, c and `columns` only."""
+        """Uniform 16-bit integers `[rows, columns]`; (r, c) depends on `first_row + r`, c and `columns` alone."""
         blocks_per_row = -(-columns // _LANES)
         words = self.words(first_row * blocks_per_row, rows * blocks_per_row)
         lanes = words.astype("<u8", copy=False).view("<u2").reshape(rows, blocks_per_row * _LANES)
@@ -69,13 +69,13 @@ class RandomStream(NamedTuple):
         The 32 upper bits are multiplied by the bound and shifted (Lemire 2019, without rejection): the bias is under
         bound / 2**32.
         """
-        return ((self._row_words(rows, columns, first_row) >> np.uint64(32)) * np.uint64(bound) >> np.uint64(32)).astype(
-            np.int64
-        )
+        upper_bits = self._row_words(rows, columns, first_row) >> np.uint64(32)
+        return np.asarray((upper_bits * np.uint64(bound)) >> np.uint64(32), dtype=np.int64)
 
     def uniform(self, rows: int, columns: int = 1, first_row: int = 0) -> NDArray[np.float64]:
         """Uniform numbers in [0, 1) with 53 bits, `[rows, columns]`; row r is number `first_row + r`."""
-        return (self._row_words(rows, columns, first_row) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        upper_bits = self._row_words(rows, columns, first_row) >> np.uint64(11)
+        return np.asarray(upper_bits, dtype=np.float64) * 2.0**-53
 
     def _row_words(self, rows: int, columns: int, first_row: int) -> NDArray[np.uint64]:
         blocks_per_row = -(-columns // _WORDS)

@@ -165,13 +165,13 @@ class MiniBERT:
             hidden, saved = self._encode(input_ids, attention_mask, token_type_ids, record)
         return hidden, Cache(record.arrays, (saved, None), None)
 
-    def _encode(
-        self, input_ids: Any, attention_mask: Any, token_type_ids: Any, tap: Tap
-    ) -> tuple[Array, EncoderSaved]:
+    def _encode(self, input_ids: Any, attention_mask: Any, token_type_ids: Any, tap: Tap) -> tuple[Array, EncoderSaved]:
         ids_BT, mask_BT, types_BT = check_inputs(self.config, input_ids, attention_mask, token_type_ids)
-        return self.encode_forward(ids_BT, types_BT, Pass(*ids_BT.shape, mask_BS=mask_BT, tap=tap))
+        return self.encode_forward(ids_BT, types_BT, Pass(ids_BT.shape[0], ids_BT.shape[1], mask_BS=mask_BT, tap=tap))
 
-    def multi_head_attention(self, x: Any, layer: int = 0, attention_mask: Any = None) -> tuple[Array, dict[str, Array]]:
+    def multi_head_attention(
+        self, x: Any, layer: int = 0, attention_mask: Any = None
+    ) -> tuple[Array, dict[str, Array]]:
         """One layer's attention sublayer on hidden states of your own.
 
         Args:
@@ -185,7 +185,7 @@ class MiniBERT:
         """
         x_BTH, mask_BT = check_hidden(self.config, x, attention_mask, layer, self.dtype)
         record = Recorder()
-        run = Pass(*x_BTH.shape[:2], mask_BS=mask_BT, tap=record)
+        run = Pass(x_BTH.shape[0], x_BTH.shape[1], mask_BS=mask_BT, tap=record)
         with np.errstate(**FLOAT_ERRORS):
             y, _ = attention.attention_forward(
                 x_BTH, self.parameters.layers[layer].attention, self.config, run, "attention"
@@ -274,9 +274,7 @@ class MiniBERT:
                 expected=f"at most {self.config.max_position_embeddings}",
                 advice="Shorten the text, or fill it sentence by sentence.",
             )
-        probs_MV = softmax.stable_softmax(
-            self.mlm_logits(Batch(np.array([ids], np.int32), masked_positions=positions))
-        )
+        probs_MV = softmax.stable_softmax(self.mlm_logits(Batch(np.array([ids], np.int32), masked_positions=positions)))
         best_MK = np.argpartition(-probs_MV, top_k - 1, axis=-1)[:, :top_k]
         return [
             [
@@ -310,11 +308,11 @@ class MiniBERT:
 
 
 def _checked_dtype(dtype: Any) -> np.dtype[Any]:
-    allowed = [np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.complex128)]
+    allowed: tuple[np.dtype[Any], ...] = (np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.complex128))
     try:
-        resolved = np.dtype(dtype)
+        resolved: np.dtype[Any] = np.dtype(dtype)
     except TypeError:
-        resolved = None
+        resolved = np.dtype(object)
     if resolved not in allowed:
         raise InvalidInputError("dtype", got=dtype, expected="float32, float64 or complex128")
     return resolved

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mini_bert.ops import dropout
+from mini_bert.ops import dropout as dropout_op
 from mini_bert.ops.contract import Array, Tap, identity
 from mini_bert.random_streams import RandomStream
 
@@ -24,12 +24,12 @@ class Pass(NamedTuple):
     """Number of this batch's row 0 in the global batch: dropout draws by it."""
     tap: Tap = identity
 
-    def drop(self, x: Array, p: float, site: str, read: Reading | None = None) -> tuple[Array, dropout.Saved]:
+    def drop(self, x: Array, p: float, site: str, read: Reading | None = None) -> tuple[Array, dropout_op.Saved]:
         """Dropout at a named site of the residual stream: `x` [B, T, H], or [M, H] where only `read` is computed."""
         if self.dropout is None:
-            return dropout.forward(x, p=p, stream=None)
+            return dropout_op.forward(x, p=p, stream=None)
         rows = None if read is None else read.positions
-        return dropout.forward(x, p=p, stream=self.dropout.at(site), first_row=self.first_row * self.T, rows=rows)
+        return dropout_op.forward(x, p=p, stream=self.dropout.at(site), first_row=self.first_row * self.T, rows=rows)
 
 
 class Reading(NamedTuple):
@@ -52,7 +52,7 @@ class Reading(NamedTuple):
         row_of_position = positions // T
         counts = np.bincount(row_of_position, minlength=B)
         P = int(counts.max(initial=0))
-        if P * B == positions.size:
+        if positions.size == P * B:
             return cls(positions, (B, P), None)
         starts = np.cumsum(counts) - counts
         return cls(positions, (B, P), row_of_position * P + np.arange(positions.size) - starts[row_of_position])
@@ -62,7 +62,7 @@ class Reading(NamedTuple):
         return x_BTH.reshape(-1, x_BTH.shape[-1])[self.positions]
 
     def scatter_add(self, dx_BTH: Array, dx_MH: Array) -> None:
-        """Undo `gather` in the backward pass: add [M, H] to its rows of [B, T, H], in place. No position occurs twice."""
+        """Undo `gather` in the backward pass: add [M, H] to its rows of [B, T, H]. None occurs twice."""
         dx_BTH.reshape(-1, dx_BTH.shape[-1])[self.positions] += dx_MH
 
     def to_rectangle(self, x_MH: Array) -> Array:

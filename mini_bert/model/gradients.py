@@ -32,9 +32,7 @@ class MiniBERTGradients:
         """Set all gradients to zero, in place."""
         self.gradients.buffer[...] = 0
 
-    def compute_mlm_loss_and_gradients(
-        self, logits: Any, target_ids: Any, mask_pos: Any = None
-    ) -> tuple[float, Array]:
+    def compute_mlm_loss_and_gradients(self, logits: Any, target_ids: Any, mask_pos: Any = None) -> tuple[float, Array]:
         """Mean loss over the masked positions, and its gradient [B, T, V]; see `mlm_cross_entropy`."""
         return mlm_cross_entropy(logits, target_ids, mask_pos)
 
@@ -45,7 +43,9 @@ class MiniBERTGradients:
             InvalidInputError: `grad_logits` has not the shape of those logits, or `cache` came from `encode`.
         """
         if cache.head is None:
-            raise InvalidInputError("cache", got="one of encode()", expected="one of forward(); or backward_from_hidden")
+            raise InvalidInputError(
+                "cache", got="one of encode()", expected="one of forward(); or backward_from_hidden"
+            )
         encoder_saved, head_saved = cache.saved
         dlogits = self._checked("grad_logits", grad_logits, cache["logits"].shape)
         run = encoder_saved.run._replace(tap=tap)

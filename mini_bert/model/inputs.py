@@ -94,7 +94,7 @@ def _integers(argument: str, value: Any, bound: int, bound_name: str) -> Array:
     array = np.asarray(value)
     if array.dtype.kind not in "iu":
         raise InvalidInputError(argument, got=f"dtype {array.dtype}", expected="integers")
-    if array.size and not (0 <= array.min() and array.max() < bound):
+    if array.size and not (array.min() >= 0 and array.max() < bound):
         worst = int(array.min()) if array.min() < 0 else int(array.max())
         raise InvalidInputError(argument, got=worst, expected=f"ids from 0 to {bound - 1} ({bound_name} = {bound})")
     return array

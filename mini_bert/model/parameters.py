@@ -27,7 +27,9 @@ class ParameterRow(NamedTuple):
     """The symbol of the derivations with the layer behind it: `W_Q_0`."""
     shape: tuple[int, ...]
     layer: int | None
-    component: Literal["embeddings", "attention", "feed_forward", "mlm", "pooler", "nsp", "classifier", "token_classifier"]
+    component: Literal[
+        "embeddings", "attention", "feed_forward", "mlm", "pooler", "nsp", "classifier", "token_classifier"
+    ]
     initializer: Literal["truncated_normal", "zeros", "ones"]
     decay: bool
     """Whether weight decay acts on it: matrices and embedding tables yes, biases and LayerNorm no."""
@@ -113,17 +115,17 @@ class AttentionParameters:
     @property
     def W_Q(self) -> Array:
         """[H, H]"""
-        return self.W_QKV[0]
+        return np.asarray(self.W_QKV[0])
 
     @property
     def W_K(self) -> Array:
         """[H, H]"""
-        return self.W_QKV[1]
+        return np.asarray(self.W_QKV[1])
 
     @property
     def W_V(self) -> Array:
         """[H, H]"""
-        return self.W_QKV[2]
+        return np.asarray(self.W_QKV[2])
 
 
 @dataclass(frozen=True)
@@ -243,7 +245,7 @@ class Parameters(Mapping[str, Array]):
                 "head",
                 got=f"{head!r}, which this model does not have",
                 expected=f"one of {list(self.config.heads)}",
-                advice=f"Build it with ModelConfig(heads=({head!r},)), or load with from_pretrained(…, heads=({head!r},)).",
+                advice=f"Use ModelConfig(heads=({head!r},)), or from_pretrained(…, heads=({head!r},)).",
             )
 
     def __getitem__(self, name: str) -> Array:

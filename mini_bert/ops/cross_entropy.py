@@ -78,7 +78,7 @@ def mlm_cross_entropy(logits: Array, target_ids: Array, mask_pos: Array | None =
     read = target_ids != IGNORED if mask_pos is None else _as_bool_mask(mask_pos, target_ids.shape)
     targets = target_ids[read]
     V = logits.shape[-1]
-    if targets.size and not (0 <= targets.min() and targets.max() < V):
+    if targets.size and not (targets.min() >= 0 and targets.max() < V):
         worst = targets[(targets < 0) | (targets >= V)][0]
         raise InvalidInputError(
             "target_ids",
@@ -96,7 +96,11 @@ def mlm_cross_entropy(logits: Array, target_ids: Array, mask_pos: Array | None =
 
 def _as_bool_mask(mask_pos: Any, shape: tuple[int, ...]) -> Array:
     mask = np.asarray(mask_pos)
-    if mask.shape != shape or mask.dtype.kind not in "biu" or (mask.dtype.kind != "b" and np.any((mask != 0) & (mask != 1))):
+    if (
+        mask.shape != shape
+        or mask.dtype.kind not in "biu"
+        or (mask.dtype.kind != "b" and np.any((mask != 0) & (mask != 1)))
+    ):
         raise InvalidInputError(
             "mask_pos", got=f"{mask.dtype} {list(mask.shape)}", expected=f"bool (or 0/1) of shape {list(shape)}"
         )

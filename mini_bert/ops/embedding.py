@@ -52,7 +52,7 @@ def add_rows(dE: Array, ids: Array, dy: Array) -> None:
 
 
 def cost(rows: int, width: int) -> Cost:
-    """Cost of `rows` look-ups in a table of `width` columns: no arithmetic forward, one addition an element backward."""
+    """Cost of `rows` look-ups in a table of `width` columns: one addition an element, backward."""
     return Cost(0, rows * width, 8 * rows)
 
 

@@ -20,7 +20,6 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import NamedTuple
 
-import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mini_bert.batch import Batch
@@ -109,7 +108,9 @@ class ShardPool:
         list(self._executor.map(function, parts))
 
 
-def _shard(model: MiniBERT, batch: Batch, gradients: Parameters, dropout: RandomStream | None) -> tuple[float, int, int]:
+def _shard(
+    model: MiniBERT, batch: Batch, gradients: Parameters, dropout: RandomStream | None
+) -> tuple[float, int, int]:
     correct = 0
 
     def count_correct(name: str, value: Array) -> Array:
