@@ -258,13 +258,13 @@ def check_samples(
     norms = {name: float(np.linalg.norm(np.ravel(gradient))) for name, gradient in gradients.items()}
     floor = FLOOR * max(norms.values())
 
-    # A direction of standard normal entries has a derivative of the size of ‖g‖, against which it is measured.
-    directions = {name: rng.normal(size=array.shape) for name, array in inputs.items()}
+    # A random direction of length 1 among n entries has a slope of about ‖g‖ / √n: that is what it is measured against.
+    directions = {name: _unit(rng.normal(size=array.shape)) for name, array in inputs.items()}
     along = direction_derivatives(rule, objective, inputs, directions)
     by_direction = gradient_errors(
         {name: np.asarray((gradients[name] * directions[name]).sum()) for name in inputs},
         {name: np.asarray(value) for name, value in along.items()},
-        scales={name: max(norm, floor) for name, norm in norms.items()},
+        scales={name: max(norm, floor) / math.sqrt(inputs[name].size) for name, norm in norms.items()},
     )
     places = sample_entries(gradients, rng, entries)
     by_entry = gradient_errors(
@@ -275,6 +275,10 @@ def check_samples(
     return GradientCheck(
         subject, rule.name, rule.model_threshold if threshold is None else threshold, (*by_direction, *by_entry)
     )
+
+
+def _unit(direction: Array) -> Array:
+    return np.asarray(direction / np.linalg.norm(direction.ravel()))
 
 
 def operations() -> dict[str, ModuleType]:

@@ -1,0 +1,136 @@
+"""The whole BERT by loops (Devlin et al. 2019), with the masked-language-model loss; parameters as nested lists.
+
+Everything is computed at every position, and the loss picks what it reads: the saving in the last block, which the
+model makes, is not made here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from mini_bert.config.schema import ModelConfig
+from mini_bert.verification.oracles import operations as oracle
+from mini_bert.verification.oracles.operations import Nested
+
+Hidden = Any
+"""[B][T][H]"""
+
+
+class Conditions(NamedTuple):
+    """What every layer reads besides its parameters."""
+
+    config: ModelConfig
+    parameters: Mapping[str, Nested]
+    mask: list[list[bool]] | None
+    dropout: Any
+    first_row: int
+
+
+def masked_lm(
+    config: ModelConfig,
+    parameters: Mapping[str, Nested],
+    input_ids: list[list[int]],
+    masked_positions: list[int],
+    target_ids: list[int],
+    *,
+    attention_mask: list[list[bool]] | None = None,
+    token_type_ids: list[list[int]] | None = None,
+    dropout: Any = None,
+    first_row: int = 0,
+) -> tuple[float, Nested]:
+    """The summed loss at the masked positions b * T + t, and the logits [B][T][V] everywhere."""
+    conditions = Conditions(config, parameters, attention_mask, dropout, first_row)
+    x = embeddings(conditions, input_ids, token_type_ids)
+    for layer in range(config.num_hidden_layers):
+        x = block(conditions, x, layer)
+    logits = decode(conditions, x)
+    tokens = len(input_ids[0])
+    read = [logits[position // tokens][position % tokens] for position in masked_positions]
+    return oracle.cross_entropy(read, targets=target_ids), logits
+
+
+def embeddings(run: Conditions, ids: list[list[int]], types: list[list[int]] | None) -> Hidden:
+    """Token, position and segment embedding of every token, added and normalised."""
+    tables = [run.parameters[f"{name}_embeddings"] for name in ("token", "position", "segment")]
+    total = [
+        [
+            [
+                tables[0][ids[b][t]][h] + tables[1][t][h] + tables[2][types[b][t] if types else 0][h]
+                for h in range(_H(run))
+            ]
+            for t in range(len(ids[b]))
+        ]
+        for b in range(len(ids))
+    ]
+    return _drop(run, _normalise(run, total, "_embeddings"), "embeddings")
+
+
+def block(run: Conditions, x: Hidden, layer: int) -> Hidden:
+    """Attention, then the feed-forward network; each dropped out, added to its input and normalised."""
+    name = f"layer_{layer}"
+    attended = _drop(run, multi_head_attention(run, x, layer), f"{name}.attention")
+    u = _normalise(run, _add(x, attended), f"1_{layer}")
+    activation = {"gelu": oracle.gelu, "relu": oracle.relu}[run.config.hidden_act]
+    inner = activation(_affine(run, u, f"1_{layer}"))
+    forwarded = _drop(run, _affine(run, inner, f"2_{layer}"), f"{name}.feed_forward")
+    return _normalise(run, _add(u, forwarded), f"2_{layer}")
+
+
+def multi_head_attention(run: Conditions, x: Hidden, layer: int) -> Hidden:
+    """Every head attends with its own K of the H columns; the heads' contexts stand side by side again."""
+    heads, width = run.config.num_attention_heads, run.config.head_size
+    Q, K, V = (_affine(run, x, f"_{letter}_{layer}") for letter in "QKV")
+    split = [
+        [[[row[a * width : (a + 1) * width] for row in rows] for a in range(heads)] for rows in projected]
+        for projected in (Q, K, V)
+    ]
+    context = oracle.attention(
+        *split,
+        mask_BS=run.mask,
+        p=run.config.attention_probs_dropout_prob,
+        stream=run.dropout and run.dropout.at(f"layer_{layer}.attention.attention_weights"),
+        first_row=run.first_row * heads * len(x[0]),
+    )
+    joined = [
+        [[value for a in range(heads) for value in context[b][a][t]] for t in range(len(x[b]))] for b in range(len(x))
+    ]
+    return _affine(run, joined, f"_O_{layer}")
+
+
+def decode(run: Conditions, x: Hidden) -> Nested:
+    """The head: dense, GELU, LayerNorm, then the inner product with the embedding of every piece, plus its bias."""
+    n = _normalise(run, oracle.gelu(_affine(run, x, "_mlm")), "_mlm")
+    table, bias = run.parameters["token_embeddings"], run.parameters["b_vocabulary"]
+
+    def scores(row: list[float]) -> list[float]:
+        return [math.fsum(map(float.__mul__, row, table[v])) + bias[v] for v in range(len(table))]
+
+    return oracle.each_row(scores, n)
+
+
+def _H(run: Conditions) -> int:
+    return run.config.hidden_size
+
+
+def _affine(run: Conditions, x: Nested, suffix: str) -> Nested:
+    return oracle.linear(x, run.parameters[f"W{suffix}"], run.parameters[f"b{suffix}"])
+
+
+def _normalise(run: Conditions, x: Nested, suffix: str) -> Nested:
+    gamma, beta = run.parameters[f"gamma{suffix}"], run.parameters[f"beta{suffix}"]
+    return oracle.layer_norm(x, gamma, beta, eps=run.config.layer_norm_eps)
+
+
+def _add(x: Nested, y: Nested) -> Nested:
+    if isinstance(x, list):
+        return [_add(left, right) for left, right in zip(x, y, strict=True)]
+    return x + y
+
+
+def _drop(run: Conditions, x: Hidden, site: str) -> Hidden:
+    if run.dropout is None:
+        return x
+    p = run.config.hidden_dropout_prob
+    return oracle.dropout(x, p=p, stream=run.dropout.at(site), first_row=run.first_row * len(x[0]))
