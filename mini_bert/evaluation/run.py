@@ -1,0 +1,139 @@
+"""What `mini-bert evaluate RUN` says: the model, the same model untrained and the baselines in one table."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mini_bert.batch import Batch
+from mini_bert.evaluation.every_token import every_token
+from mini_bert.evaluation.masked_lm import MaskedLMResult, MaskedLMScorer, compare, evaluate_masked_lm
+from mini_bert.evaluation.ngram_baselines import Baselines, fit_baselines
+from mini_bert.evaluation.projection import peak_memory_bytes
+
+if TYPE_CHECKING:
+    from mini_bert.config.schema import Config
+    from mini_bert.data.tokens import TokenCorpus, TokenSet
+    from mini_bert.model.bert import MiniBERT
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and the total (0: not known)."""
+
+QUICK_ROWS = 128
+COUNTED_TOKENS = 50_000_000
+"""Of longer training texts, every n-th document is counted for the baselines, so many that about this is reached."""
+QUICK_COUNTED_TOKENS = 2_000_000
+
+LABELS = {
+    "model": "Mini-BERT",
+    "untrained": "the same, untrained",
+    "unigram": "unigram",
+    "bigram": "bigram (left neighbour)",
+    "neighbours": "left and right neighbour",
+    "neighbours_and_shown": "both and the piece shown",
+}
+"""Names of the table's lines, in its order."""
+
+
+def evaluate_run(
+    model: MiniBERT,
+    config: Config,
+    token_corpus: TokenCorpus,
+    quick: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Score a model, the same model untrained and the baselines at the same held-out masks.
+
+    Args:
+        model: any model with an MLM head.
+        config: the run's: held-out rows, masks, seed of the untrained model.
+        token_corpus: tokenised with the model's own vocabulary.
+        quick: 128 rows, baselines from 2 million tokens, and no accuracy over every token.
+        progress: told how far it is.
+
+    Returns:
+        Plain values for JSON, of kind `evaluation`; `mini_bert.reports.evaluation` draws them.
+
+    Raises:
+        InvalidInputError: the corpus does not fit the model.
+        DataError: the held-out text makes no row.
+    """
+    from mini_bert.data.batches import held_out_batches
+    from mini_bert.model.bert import MiniBERT
+
+    begin = time.perf_counter()
+    told = progress or (lambda what, done, total: None)
+    data = config.data
+    if quick:
+        data = data.model_copy(update={"held_out_rows": min(QUICK_ROWS, data.held_out_rows)})
+    config = config.model_copy(update={"model": model.config, "data": data})
+    tokenizer = token_corpus.tokenizer
+    batches = list(held_out_batches(token_corpus.held_out, config, tokenizer))
+
+    told("counting neighbours", 0, 0)
+    baselines = fit_baselines(
+        some_documents(token_corpus.train, QUICK_COUNTED_TOKENS if quick else COUNTED_TOKENS),
+        model.config.vocab_size,
+        mask_id=tokenizer.mask_id,
+        mask_share=config.masking.mask_share,
+        random_share=config.masking.random_share,
+        n_special=len(tokenizer.special_ids),
+    )
+    scorers: dict[str, MaskedLMScorer] = {
+        "model": model,
+        "untrained": MiniBERT(model.config, dtype=model.dtype, seed=config.run.seed),
+        **{name: getattr(baselines, name) for name in LABELS if hasattr(baselines, name)},
+    }
+    results = {name: _score(LABELS[name], scorer, batches, told) for name, scorer in scorers.items()}
+    tokens = None
+    if not quick:
+        asked = [every_token(batch, tokenizer.special_ids) for batch in batches]
+        tokens = _score("every token", model, asked, told)
+    return {
+        "kind": "evaluation",
+        "quick": quick,
+        "table": [{"name": name, "label": LABELS[name], **result.to_dict()} for name, result in results.items()],
+        "differences": [
+            _difference(name, results["model"], other) for name, other in results.items() if name != "model"
+        ],
+        "every_token": tokens
+        and {"accuracy": tokens.top1, "interval": list(tokens.top1_interval), "n": tokens.n_masked},
+        "baselines": _facts(baselines),
+        "held_out": {
+            "corpus": list(config.data.corpus),
+            "documents": token_corpus.held_out.n_documents,
+            "rows": results["model"].n_rows,
+            "masked": results["model"].n_masked,
+            "mask_seed": config.evaluation.mask_seed,
+            "masking": config.masking.model_dump(),
+        },
+        "parameters": int(model.parameters.buffer.size),
+        "seconds": time.perf_counter() - begin,
+        "peak_memory_bytes": peak_memory_bytes(),
+    }
+
+
+def some_documents(token_set: TokenSet, tokens: int) -> Iterator[NDArray[np.uint16]]:
+    """Every n-th document, so that about `tokens` tokens are read at most."""
+    every = max(1, -(-token_set.n_tokens // tokens))
+    return islice(token_set.documents(), 0, None, every)
+
+
+def _score(what: str, scorer: MaskedLMScorer, batches: Sequence[Batch], told: Progress) -> MaskedLMResult:
+    rows = sum(len(batch.input_ids) for batch in batches)
+    return evaluate_masked_lm(scorer, batches, progress=lambda done: told(f"scoring: {what}", done, rows))
+
+
+def _difference(name: str, model: MaskedLMResult, other: MaskedLMResult) -> dict[str, Any]:
+    difference = compare(model, other)
+    ends = [end if np.isfinite(end) else None for end in difference.interval]
+    return {"name": name, "label": LABELS[name], "loss": difference.mean, "interval": ends}
+
+
+def _facts(baselines: Baselines) -> dict[str, Any]:
+    return {"n_tokens": baselines.n_tokens, **baselines.weights._asdict()}
