@@ -116,6 +116,7 @@ class RunLock:
         assert self._descriptor is not None
         with suppress(OSError):
             self._path.unlink()
+            self._path.parent.rmdir()  # succeeds only where nothing was written
         os.close(self._descriptor)
         self._descriptor = None
 

@@ -14,7 +14,7 @@ place is read by itself. Only attention leads below f.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +31,8 @@ _WAKING_RATE = 1.0
 """Nats lost per e-fold of steps above which attention is still waking up."""
 _RECENT = 0.8
 """The rate is measured from this share of the steps on."""
+_COUNTED_AT_ONCE = 1000
+"""Documents."""
 
 
 class References(NamedTuple):
@@ -59,6 +61,27 @@ def references(counts: NDArray[np.integer], mask_share: float, random_share: flo
         others = b * (entropy + p * np.log(p)) - np.where(b > 0, b * np.log(b), 0.0) * (1 - p)
     conditional = float((visible * (others - a * np.log(a))).sum())
     return References(entropy, (1 - visible_share) * entropy + conditional)
+
+
+def references_of(
+    documents: Iterable[NDArray[np.integer]],
+    vocab_size: int,
+    special_ids: Iterable[int],
+    mask_share: float,
+    random_share: float,
+) -> References:
+    """The two losses of a tokenised text; special pieces are never predicted and so do not count."""
+    counts = np.zeros(vocab_size, np.int64)
+    held: list[NDArray[np.integer]] = []
+    for document in documents:
+        held.append(document)
+        if len(held) == _COUNTED_AT_ONCE:
+            counts += np.bincount(np.concatenate(held), minlength=vocab_size)
+            held = []
+    if held:
+        counts += np.bincount(np.concatenate(held), minlength=vocab_size)
+    counts[list(special_ids)] = 0
+    return references(counts, mask_share, random_share)
 
 
 def learning_phase(steps: Sequence[int], losses: Sequence[float], known: References) -> str:

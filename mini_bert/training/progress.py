@@ -1,0 +1,73 @@
+"""The loop's counters: what a record of `metrics.jsonl` is made of, and what a checkpoint keeps beside the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mini_bert.training.step import StepResult
+
+
+@dataclass
+class Window:
+    """Sums over the steps since the last record."""
+
+    steps: int = 0
+    masked: int = 0
+    loss: float = 0.0
+    correct: float = 0.0
+    grad_norm: float = 0.0
+    tokens: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+
+    def add(self, result: StepResult, seconds: float) -> None:
+        """Count a step; of a skipped one, only that it was."""
+        self.seconds += seconds
+        self.tokens += result.tokens
+        if result.skipped:
+            self.skipped += 1
+            return
+        self.steps += 1
+        self.masked += result.masked
+        self.loss += result.loss * result.masked
+        self.correct += result.accuracy * result.masked
+        self.grad_norm += result.grad_norm
+
+    def means(self) -> dict[str, float]:
+        """Loss and accuracy over all masked tokens, gradient norm over steps."""
+        nothing = float("nan")
+        return {
+            "loss": self.loss / self.masked if self.masked else nothing,
+            "accuracy": self.correct / self.masked if self.masked else nothing,
+            "grad_norm": self.grad_norm / self.steps if self.steps else nothing,
+            "tokens_per_second": self.tokens / self.seconds if self.seconds else nothing,
+            "skipped": self.skipped,
+        }
+
+
+@dataclass
+class Progress:
+    """The loop's counters, which a checkpoint keeps beside the numbers."""
+
+    tokens: int = 0
+    seconds: float = 0.0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    best_loss: float | None = None
+    best_step: int | None = None
+    window: Window = field(default_factory=Window)
+
+    @classmethod
+    def restored(cls, saved: Mapping[str, Any]) -> Progress:
+        """The counters as `asdict` gave them."""
+        return cls(**{**saved, "window": Window(**saved["window"])})
+
+    def count(self, result: StepResult, seconds: float) -> None:
+        """Count a step and the seconds that it took."""
+        self.window.add(result, seconds)
+        self.tokens += result.tokens
+        self.seconds += seconds
+        self.skipped += result.skipped
+        self.skipped_in_a_row = self.skipped_in_a_row + 1 if result.skipped else 0

@@ -1,0 +1,167 @@
+"""Where does this training begin: at step 0, or at a checkpoint of the very same training?"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mini_bert.config.schema import Config
+from mini_bert.data.tokens import TokenCorpus
+from mini_bert.errors import CheckpointError, ConfigError, DataError
+from mini_bert.interop import manifest
+from mini_bert.training.checkpoint import checkpoints, newest_verified, step_of
+
+_WITHOUT_EFFECT = {
+    "run": {"name", "directory", "threads", "resume"},
+    "train": {"minutes", "in_flight", "save_every", "evaluate_every", "log_every", "keep_checkpoints"},
+    "evaluation": {"batch_size", "mask_seed"},
+    "data": {"held_out_rows"},
+}
+"""Settings that do not change what is learned: these may differ when a run goes on."""
+
+
+class Beginning(NamedTuple):
+    """Where a training begins."""
+
+    checkpoint: Path | None = None
+    """What it goes on from; None: from nothing."""
+    origin: Path | None = None
+    """The other run that it branches off."""
+    warnings: tuple[str, ...] = ()
+    """Why newer checkpoints were passed over."""
+
+
+def run_folder(config: Config) -> Path:
+    """The folder that `run.directory`, `run.name` and `run.resume` mean; a new one where they name none.
+
+    Raises:
+        ConfigError: the name is no plain name, or there is none where one is needed.
+    """
+    runs, name, resume = Path(config.run.directory), config.run.name, config.run.resume
+    if name is not None:
+        if Path(name).name != name or name in {".", ".."}:
+            raise ConfigError("run.name", got=repr(name), expected=f"a plain name: a folder in {runs}")
+        return runs / name
+    if resume == "auto":
+        raise ConfigError("run.resume", got="auto without a run", expected="the name of the run: --run NAME")
+    if resume is not None:
+        home = _home(Path(resume))
+        if home is None:
+            raise ConfigError("run.name", got="none", expected=f"a name for the run that goes on from {resume}")
+        return home
+    corpus = re.sub(r"[^\w.=-]+", "-", "+".join(config.data.corpus)).strip("-.") or "run"
+    name = f"{corpus[:60]}-{time.strftime('%Y%m%d-%H%M%S')}"
+    taken = (runs / f"{name}-{number}" for number in range(2, 1000))
+    return next(folder for folder in (runs / name, *taken) if not folder.exists())
+
+
+def find_beginning(config: Config, run: Path) -> Beginning:
+    """The checkpoint in or for `run` that `run.resume` means; call it while holding the run's lock.
+
+    Raises:
+        ConfigError: the run has checkpoints that were not asked for, or newer ones than the one asked for.
+        CheckpointError: no checkpoint holds, or the one asked for does not.
+    """
+    if config.run.resume is None:
+        if checkpoints(run):
+            raise ConfigError(
+                "run.name",
+                got=f"{run}, a run that has checkpoints",
+                expected="a new name",
+                advice="To go on with that run, add --resume auto.",
+            )
+        return Beginning()
+    asked = Path(config.run.resume)
+    if config.run.resume == "auto" or asked.resolve() == run.resolve():
+        newest = newest_verified(run)
+        if newest.path is None and newest.rejected:
+            raise CheckpointError(
+                str(run),
+                got=f"no checkpoint that holds; of the newest: {newest.rejected[0]}",
+                expected="one whose files have the sha256 of its manifest",
+                advice="Start again under another --run name.",
+            )
+        return Beginning(newest.path, None, newest.rejected)
+    manifest.verify(asked)
+    home, newest = _home(asked), newest_verified(run)
+    branches = home is None or home.resolve() != run.resolve()
+    if newest.path is not None and (branches or step_of(newest.path) > step_of(asked)):
+        raise ConfigError(
+            "run.resume",
+            got=f"{asked}, while {run} has {newest.path.name}",
+            expected="the newest checkpoint of the run",
+            advice="Use --resume auto, or give a new --run name to branch off.",
+        )
+    return Beginning(asked, home if branches else None, newest.rejected)
+
+
+def _home(path: Path) -> Path | None:
+    """The run that a checkpoint's path lies in, or that the path is."""
+    if (path / "checkpoints").is_dir():
+        return path
+    return path.parent.parent if path.parent.name == "checkpoints" else None
+
+
+def check_same_training(config: Config, saved: Mapping[str, Any], checkpoint: Path) -> Config:
+    """The configuration to go on with: the new one, with the saved number of steps.
+
+    Raises:
+        ConfigError: a setting that changes what is learned differs from the saved one; the message names it.
+    """
+    for section, settings in config.to_dict().items():
+        for name, value in settings.items():
+            before = saved.get(section, {}).get(name, value)
+            if value == before or name in _WITHOUT_EFFECT.get(section, ()):
+                continue
+            if (section, name) == ("train", "steps") and value is None:
+                continue
+            raise ConfigError(
+                f"{section}.{name}",
+                got=repr(value),
+                expected=f"{before!r}, as {checkpoint} was trained with",
+                advice="A resumed run is the same run. For another setting, start a new one.",
+            )
+    return with_steps(config, int(saved["train"]["steps"]))
+
+
+def check_same_data(manifest: Mapping[str, Any], tokens: TokenCorpus, checkpoint: Path) -> None:
+    """Raise DataError where the texts or the vocabulary are not those that the checkpoint was trained on."""
+    for name, now in (
+        ("tokenizer_sha256", tokens.tokenizer.fingerprint),
+        ("data_sha256", data_sha256(tokens.provenance)),
+    ):
+        if manifest.get(name) != now:
+            raise DataError(
+                "data.corpus",
+                got=f"{name} {now[:12]}…",
+                expected=f"{str(manifest.get(name))[:12]}…, as {checkpoint} was trained with",
+                advice="Files of the corpus have changed (python-docs changes with the installed packages).",
+            )
+
+
+def with_steps(config: Config, steps: int) -> Config:
+    """The configuration with the number of steps settled."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"steps": steps, "minutes": None})})
+
+
+def learning_sha256(config: Config) -> str:
+    """The hash of all settings that change what is learned."""
+    settings = {
+        section: {name: value for name, value in values.items() if name not in _WITHOUT_EFFECT.get(section, ())}
+        for section, values in config.to_dict().items()
+    }
+    return _sha256(settings)
+
+
+def data_sha256(provenance: Mapping[str, Any]) -> str:
+    """The hash of what the texts were; of the versions of programs it says nothing."""
+    return _sha256({key: value for key, value in provenance.items() if "versions" not in key})
+
+
+def _sha256(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
