@@ -109,7 +109,7 @@ def _as_bool_mask(mask_pos: Any, shape: tuple[int, ...]) -> Array:
 
 def cost(rows: int, width: int) -> Cost:
     """Cost for `logits` [rows, width]."""
-    return Cost(5 * rows * width, rows * width, 4 * rows * width)
+    return Cost(4 * rows * width, rows * width, 4 * rows * (width + 1))
 
 
 def _case(name: str, scale: float, *targets: int) -> Case:

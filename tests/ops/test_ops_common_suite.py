@@ -226,8 +226,13 @@ class Counted(np.ndarray):
         bare = [np.asarray(value) if isinstance(value, Counted) else value for value in arguments]
         result = function(*bare, **options)
         if function is np.einsum:
-            Counted.flops += 2 * max(value.size for value in bare[1:])
+            operands = bare[1:]
+            Counted.flops += min(len(operands), 2) * max(value.size for value in operands)
         return result.view(Counted) if isinstance(result, np.ndarray) and result.dtype.kind == "f" else result
+
+    def argmax(self, *arguments: Any, **options: Any) -> Any:
+        Counted.flops += self.size  # as many comparisons as `max` has
+        return np.asarray(self).argmax(*arguments, **options)
 
 
 class CountingBuffers:
