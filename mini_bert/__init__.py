@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mini_bert.batch import Batch
+    from mini_bert.config.load import load_config
     from mini_bert.config.schema import Config, ModelConfig
     from mini_bert.data.masking import mask_tokens
     from mini_bert.errors import MiniBertError
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from mini_bert.ops.cross_entropy import mlm_cross_entropy
     from mini_bert.ops.softmax import stable_softmax
     from mini_bert.text.wordpiece import WordPiece
+    from mini_bert.training.pretrain import pretrain
 
 __version__ = "0.1.0"
 
@@ -38,8 +40,10 @@ _HOME = {
     "MiniBERTGradients": "mini_bert.model.gradients",
     "MiniBertError": "mini_bert.errors",
     "WordPiece": "mini_bert.text.wordpiece",
+    "load_config": "mini_bert.config.load",
     "mask_tokens": "mini_bert.data.masking",
     "mlm_cross_entropy": "mini_bert.ops.cross_entropy",
+    "pretrain": "mini_bert.training.pretrain",
     "stable_softmax": "mini_bert.ops.softmax",
 }
 
@@ -51,8 +55,10 @@ __all__ = [
     "MiniBertError",
     "ModelConfig",
     "WordPiece",
+    "load_config",
     "mask_tokens",
     "mlm_cross_entropy",
+    "pretrain",
     "stable_softmax",
 ]
 
