@@ -1,0 +1,100 @@
+"""A benchmark result as a picture: speed, memory and scaling side by side. Needs matplotlib (extra `plots`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mini_bert.benchmarks.result import BenchmarkResult, Entry, Quartiles
+from mini_bert.benchmarks.tables import PRODUCTS
+from mini_bert.errors import MissingExtraError
+
+_OURS, _RIVAL, _SHOWN = "#1b6ca8", "#b8b8b8", "#e3e3e3"
+
+
+def draw(result: BenchmarkResult, folder: Path) -> list[Path]:
+    """Write `benchmark.svg` and `benchmark.png` to `folder`; returns both paths.
+
+    Raises:
+        MissingExtraError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError(
+            "benchmark.svg",
+            got="no matplotlib",
+            expected="the extra `plots`",
+            advice='Install it: pip install "mini-bert[plots]".',
+        ) from error
+    written = [folder / "benchmark.svg", folder / "benchmark.png"]
+    with rc_context({"svg.hashsalt": "mini-bert", "font.size": 9, "svg.fonttype": "none"}):
+        figure = Figure(figsize=(13, 5.2), layout="constrained")
+        speed, memory, scaling = figure.subplots(1, 3, width_ratios=(2.2, 1.4, 1.2))
+        _speed(speed, result)
+        _memory(memory, result)
+        _scaling(scaling, result)
+        figure.suptitle(
+            f"Training Mini-BERT on {result.machine.threads} threads, {result.rows} x {result.tokens} tokens a step; "
+            f"{result.machine.processor}, {result.machine.date}",
+            x=0.01,
+            ha="left",
+        )
+        figure.savefig(written[0], metadata={"Date": None})
+        figure.savefig(written[1], dpi=144)
+    return written
+
+
+def _trained(result: BenchmarkResult) -> list[Entry]:
+    return [entry for entry in result.training.finished() if entry.name not in PRODUCTS]
+
+
+def _color(entry: Entry) -> str:
+    return _OURS if entry.name.startswith("ours") else _RIVAL if entry.rival else _SHOWN
+
+
+def _bars(axes: Any, entries: list[Entry], values: list[float], labels: list[str]) -> None:
+    places = range(len(entries))
+    axes.barh(places, values, color=[_color(entry) for entry in entries])
+    for place, value, label in zip(places, values, labels, strict=True):
+        axes.annotate(label, (value, place), xytext=(4, 0), textcoords="offset points", va="center")
+    axes.set_yticks(places)
+    axes.invert_yaxis()
+    axes.margins(x=0.22)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _speed(axes: Any, result: BenchmarkResult) -> None:
+    entries = sorted(_trained(result), key=lambda entry: entry.quartiles.median)
+    speeds = [result.tokens_per_second(entry) for entry in entries]
+    _bars(axes, entries, [speed.median for speed in speeds], [f"{speed.median:,.0f}" for speed in speeds])
+    errors = [[s.median - s.low for s in speeds], [s.high - s.median for s in speeds]]
+    axes.errorbar([s.median for s in speeds], range(len(speeds)), xerr=errors, fmt="none", ecolor="#555555", lw=1)
+    floor = result.rows * result.tokens / result.floor.seconds.median
+    axes.axvline(floor, color=_OURS, ls=":", lw=1)
+    axes.annotate(
+        "matrix products alone", (floor, 0.01), xycoords=("data", "axes fraction"), rotation=90, ha="right", va="bottom"
+    )
+    axes.set_yticklabels([entry.title for entry in entries])
+    axes.set_xlabel("tokens a second: median and quartiles of alternating blocks")
+
+
+def _memory(axes: Any, result: BenchmarkResult) -> None:
+    entries = sorted(_trained(result), key=lambda entry: entry.peak_bytes)
+    peaks = [entry.peak_bytes / 1e6 for entry in entries]
+    _bars(axes, entries, peaks, [f"{peak:,.0f}" for peak in peaks])
+    axes.barh(range(len(entries)), [entry.imported_bytes / 1e6 for entry in entries], color="#00000030")
+    axes.set_yticklabels([entry.name for entry in entries])
+    axes.set_xlabel("peak memory, MB (darker: libraries alone)")
+
+
+def _scaling(axes: Any, result: BenchmarkResult) -> None:
+    milliseconds = [1e3 * Quartiles.of(seconds).median for seconds in result.scaling.seconds]
+    axes.loglog(result.scaling.tokens, milliseconds, "o-", color=_OURS)
+    axes.set_xticks(result.scaling.tokens, [f"{tokens:,}" for tokens in result.scaling.tokens], rotation=45)
+    axes.minorticks_off()
+    axes.set_xlabel("tokens a step")
+    axes.set_ylabel("ms a step")
+    axes.set_title(f"our step: tokens to the power of {result.scaling.exponent:.2f}", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
