@@ -38,10 +38,10 @@ def read_tokenizer(path: Path) -> tuple[list[str], Settings]:
         if path.is_dir():
             return _read_folder(path)
         return read_tokenizer_json(path) if path.suffix == ".json" else (read_vocab_txt(path), Settings())
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise DataError(
             str(path),
-            got=error.strerror or str(error),
+            got=getattr(error, "strerror", None) or str(error),
             expected="a folder, a vocab.txt or a tokenizer.json",
             advice="`mini-bert tokenizer train` makes a vocabulary.",
         ) from error
@@ -79,7 +79,7 @@ def read_vocab_txt(path: Path) -> list[str]:
         )
     first_seen: dict[str, int] = {}
     for number, piece in enumerate(lines, start=1):
-        if not piece.strip() or "\0" in piece:
+        if not piece.strip(" \t") or "\0" in piece:
             raise DataError(
                 f"{path}, line {number}",
                 got=f"{piece!r:.60}",
@@ -114,12 +114,16 @@ def read_tokenizer_json(path: Path) -> tuple[list[str], Settings]:
     normalizer.demand("handle_chinese_chars", True)
     content.section("pre_tokenizer").demand("type", "BertPreTokenizer")
     ids = dict(model.mapping("vocab"))
+    recognised: set[str] = set()
     for added in content.list_of_sections("added_tokens"):
         added.demand("content", *SPECIALS)
         added.demand("special", True)
         for name in ("normalized", "single_word", "lstrip", "rstrip"):
             added.demand(name, False)
-        ids.setdefault(added.content["content"], added.content.get("id"))
+        added.demand("id", ids.setdefault(added.content["content"], added.content.get("id")))
+        recognised.add(added.content["content"])
+    if len(recognised) < len(SPECIALS):
+        content.refuse("added_tokens", sorted(recognised), f"all of {' '.join(SPECIALS)}")
     settings = Settings(normalizer.boolean("lowercase"), normalizer.boolean_or_none("strip_accents"))
     return _in_order(path, ids), settings
 

@@ -30,7 +30,7 @@ from mini_bert.text.pieces import CONTINUATION, LONGEST_WORD, SPECIALS
 _CHUNKS_BETWEEN_FOLDS = 1 << 18
 
 _MOST_WORDS = 1 << 19
-"""So many different words are learned from at most: the memory of the trainer is bounded by it (about 400 MB)."""
+"""So many different words are learned from at most: the memory of the trainer is bounded by it (about 300 MB)."""
 
 
 def count_words(texts: Iterable[str], lowercase: bool = True, strip_accents: bool | None = None) -> Counter[str]:
@@ -72,8 +72,13 @@ def learn_vocabulary(
 
     Raises:
         DataError: the words yield fewer pieces than `size`, or there are none.
-        InvalidInputError: `size` does not hold the special pieces and the alphabet.
+        InvalidInputError: `size` does not hold the special pieces and the alphabet, or a word is not one word.
     """
+    for word in word_counts:
+        if split_words(word) != [word]:
+            raise InvalidInputError(
+                "word_counts", got=f"{word!r:.60}", expected="words as `count_words` splits them", advice="Split it."
+            )
     if alphabet_limit is None:
         alphabet_limit = max(100, min(1000, size // 32))
     alphabet = _most_frequent_characters(word_counts, alphabet_limit)

@@ -88,10 +88,12 @@ class WordPiece:
 
     @cached_property
     def continuation(self) -> NDArray[np.bool_]:
-        """For each id whether its piece goes on with a word (begins with ##); bool `[V]`."""
+        """For each id whether its piece goes on with a word (begins with ##); bool `[V]`, read-only."""
         import numpy
 
-        return numpy.array([token.startswith(CONTINUATION) for token in self.vocabulary], dtype=numpy.bool_)
+        continuation = numpy.array([token.startswith(CONTINUATION) for token in self.vocabulary], dtype=numpy.bool_)
+        continuation.flags.writeable = False
+        return continuation
 
     @cached_property
     def fingerprint(self) -> str:
@@ -105,9 +107,12 @@ class WordPiece:
         Raises:
             InvalidInputError: there is no such id.
         """
-        if not 0 <= id < self.vocab_size:
-            raise InvalidInputError("id", got=id, expected=f"a number from 0 to {self.vocab_size - 1}")
-        return self.vocabulary[id]
+        try:
+            if id >= 0:
+                return self.vocabulary[id]
+        except (IndexError, TypeError):
+            pass
+        raise InvalidInputError("id", got=id, expected=f"a whole number from 0 to {self.vocab_size - 1}")
 
     def id(self, token: str) -> int:
         """The id of a piece.
@@ -127,7 +132,7 @@ class WordPiece:
     def encode_ids(self, text: str) -> list[int]:
         """Ids of the pieces, the fast way: each chunk between spaces is looked up in a cache (of bounded size).
 
-        Special pieces are not recognised: "[MASK]" in a corpus is the five characters it is written with.
+        Special pieces are not recognised: "[MASK]" in a corpus is `[`, `mask` and `]`, and hides nothing.
         """
         _demand_text("text", text)
         return list(chain.from_iterable(map(self._chunk_ids.__getitem__, split_chunks(text))))
@@ -175,7 +180,7 @@ class WordPiece:
             `(input_ids, token_type_ids)`; the second is 1 on `pair` and the [SEP] behind it, 0 before.
 
         Args:
-            max_length: cut the row to so many ids: pieces are taken from the end of the longer of the two texts.
+            max_length: cut the row to so many ids, at the end of the longer of the two texts.
 
         Raises:
             InvalidInputError: `max_length` leaves no room for [CLS] and [SEP].
@@ -324,9 +329,10 @@ class _ChunkCache(dict[str, "tuple[int, ...]"]):
 
 
 def _truncate_longest(first: list[int], second: list[int], room: int) -> None:
-    """Cut the longer of two lists until both fit; at equal length the second one loses first."""
+    """Cut the longer of two lists down to the shorter one, then both in turn, until they fit (as Hugging Face does)."""
+    shorter, longer = (first, second) if len(first) <= len(second) else (second, first)
     while len(first) + len(second) > room:
-        (first if len(first) > len(second) else second).pop()
+        (longer if len(longer) > len(shorter) else shorter).pop()
 
 
 def _numbered(vocabulary: tuple[str, ...]) -> dict[str, int]:
