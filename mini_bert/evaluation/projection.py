@@ -35,7 +35,7 @@ class Budget(NamedTuple):
 
 BUDGETS = (
     Budget("time of 100,000 steps", "seconds", 12 * 3600, 1.7 * 3600),
-    Budget("memory of training", "bytes", 10 * GB, 0.2 * GB, "hoped: what the first version took"),
+    Budget("memory of training", "bytes", 10 * GB, 0.2 * GB, "hoped for is what the first version took"),
     Budget("time of evaluation", "seconds", 3600, 60),
     Budget("memory of evaluation", "bytes", 3 * GB),
 )

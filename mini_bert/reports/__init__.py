@@ -1,0 +1,1 @@
+"""Results as tables, pictures and pages: what is drawn here was computed elsewhere."""

@@ -1,0 +1,80 @@
+"""The model beside what it has to beat: draws what `evaluation.run.evaluate_run` and `overfit_one_batch` return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mini_bert.reports.quantities import between, duration, figures, memory, number, percent
+from mini_bert.reports.table import Table
+
+
+def evaluation_table(result: Mapping[str, Any]) -> Table:
+    """Loss, perplexity, accuracy and their intervals at the same masked positions, a line a scorer."""
+    held_out = result["held_out"]
+    rows = tuple(
+        (
+            line["label"],
+            number(line["loss"]),
+            between(line["loss_interval"]),
+            figures(line["perplexity"]),
+            percent(line["top1"]),
+            between(line["top1_interval"], 1, 100),
+            percent(line["top5"]),
+        )
+        for line in result["table"]
+    )
+    title = f"Held-out masked tokens: {held_out['masked']:,} in {held_out['rows']:,} rows"
+    return Table(
+        title + (" (quick)" if result["quick"] else ""),
+        ("", "loss, nats", "95 %", "perplexity", "top-1", "95 %", "top-5"),
+        rows,
+        tuple(_notes(result)),
+        strong=tuple(i for i, line in enumerate(result["table"]) if line["name"] == "model"),
+    )
+
+
+def differences_table(result: Mapping[str, Any]) -> Table:
+    """By how many nats the model's loss is lower than each other line's, paired token by token."""
+    rows = tuple((line["label"], f"{line['loss']:+.3f}", between(line["interval"])) for line in result["differences"])
+    return Table(
+        "Loss of the model minus that of … (nats, paired)",
+        ("", "difference", "95 %"),
+        rows,
+        ("Below zero the model is better. Paired over the same tokens, so narrower than the intervals of the losses.",),
+    )
+
+
+def overfit_table(result: Mapping[str, Any]) -> Table:
+    """Whether one batch was learned by heart."""
+    row = (
+        "passed" if result["passed"] else "NOT PASSED",
+        f"{result['steps']:,}",
+        number(result["loss"], 4),
+        percent(result["accuracy"]),
+        f"{result['n_masked']:,}",
+    )
+    return Table(
+        "One batch learned by heart",
+        ("", "updates", "loss, nats", "accuracy", "masked tokens"),
+        (row,),
+        (result["message"],),
+    )
+
+
+def _notes(result: Mapping[str, Any]) -> list[str]:
+    baselines, tokens = result["baselines"], result["every_token"]
+    notes = [
+        f"Baselines are counted on {baselines['n_tokens']:,} tokens of the training text and see the same corrupted "
+        f"rows; weights from a slice of {baselines['tuned_on']:,}: θ {baselines['theta_left']:g} and "
+        f"{baselines['theta_right']:g}, γ {baselines['gamma']:g}.",
+        "'The piece shown' is what stands at the masked position itself: one in five is not hidden, and half of those "
+        "are the answer.",
+    ]
+    if tokens:
+        notes.append(
+            f"Over every token, seen or hidden ({tokens['n']:,}): {percent(tokens['accuracy'])} "
+            f"[{between(tokens['interval'], 1, 100)}] restored."
+        )
+    notes.append(f"Took {duration(result['seconds'])}; peak memory {memory(result['peak_memory_bytes'])}.")
+    return notes

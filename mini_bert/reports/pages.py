@@ -1,0 +1,74 @@
+"""A page of `docs/results/` from result files: numbers in prose come from a committed JSON, by a committed command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mini_bert.errors import DataError, nearest
+from mini_bert.reports.evaluation import differences_table, evaluation_table, overfit_table
+from mini_bert.reports.progression import progression_table
+from mini_bert.reports.projection import projection_table
+from mini_bert.reports.table import Table
+
+Result = Mapping[str, Any]
+
+TABLES: dict[str, Callable[[Result], list[Table]]] = {
+    "evaluation": lambda result: [evaluation_table(result), differences_table(result)],
+    "overfit": lambda result: [overfit_table(result)],
+    "projection": lambda result: [projection_table(result)],
+    "progression": lambda result: [
+        progression_table({int(steps): values for steps, values in result["measured"].items()})
+    ],
+}
+"""Kind of a result → its tables."""
+
+
+def tables(result: Result) -> list[Table]:
+    """The tables of a result: `{"kind": …}`, or `{"results": [{"kind": …}, …]}` for several.
+
+    Raises:
+        DataError: the kind is unknown, or something is missing in it.
+    """
+    if "results" in result:
+        return [table for part in result["results"] for table in tables(part)]
+    kind = str(result.get("kind"))
+    if kind not in TABLES:
+        raise DataError("kind", got=f"'{kind}'", expected="a result that has a table", advice=nearest(kind, TABLES))
+    try:
+        return TABLES[kind](result)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            f"result of kind {kind}", got=f"{type(error).__name__}: {error}", expected="all keys"
+        ) from error
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """A result file.
+
+    Raises:
+        DataError: it cannot be read, or is not a JSON object.
+    """
+    try:
+        result = json.loads(path.read_bytes())
+    except OSError as error:
+        raise DataError(str(path), got=error.strerror, expected="a result file") from error
+    except ValueError as error:
+        raise DataError(str(path), got=str(error), expected="JSON") from error
+    if not isinstance(result, dict):
+        raise DataError(str(path), got=type(result).__name__, expected="a JSON object")
+    return result
+
+
+def page(title: str, parts: Sequence[tuple[str, Result]]) -> str:
+    """A Markdown page from (file name, result) parts; it names the command that makes it."""
+    names = [name for name, _ in parts]
+    lines = [f"# {title}", "", f'*Made by `python -m mini_bert.reports --title "{title}" {" ".join(names)}`.*', ""]
+    for _, result in parts:
+        if text := result.get("about"):
+            lines += [text, ""]
+        for table in tables(result):
+            lines += [table.markdown()]
+    return "\n".join(lines)

@@ -1,0 +1,42 @@
+"""The progression that was hoped for, beside what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mini_bert.reports.quantities import figures, percent
+from mini_bert.reports.table import NOTHING, Table
+
+METRICS = {"accuracy": "MLM accuracy", "perplexity": "perplexity", "part_of_speech": "POS", "sst2": "SST-2"}
+
+HOPED: dict[int, dict[str, str]] = {
+    0: {"accuracy": "0–5 %", "perplexity": "> 1000", "part_of_speech": "60–70 %", "sst2": "about 50 %"},
+    10_000: {"accuracy": "20–30 %", "perplexity": "50–100", "part_of_speech": "80–85 %", "sst2": "65–70 %"},
+    100_000: {"accuracy": "60–70 %", "perplexity": "15–25", "part_of_speech": "90–95 %", "sst2": "80–85 %"},
+}
+"""Steps → what was hoped for when the project began."""
+
+CONTRADICTION = (
+    "60–70 % accuracy and perplexity 15–25 cannot both be: published pairs are 37 % at perplexity 24 (BERT-Small, "
+    "keras-hub #173) and 72 % at 3.6 (SciBERT, allenai/scibert #32)."
+)
+
+
+def progression_table(measured: Mapping[int, Mapping[str, float | None]]) -> Table:
+    """Hoped-for and measured values by number of steps.
+
+    Args:
+        measured: steps → metric → value: `accuracy`, `part_of_speech` and `sst2` as shares, `perplexity`. What is
+            missing is shown as not measured; steps that nobody hoped for get a line of their own.
+    """
+    rows = []
+    for steps in sorted({*HOPED, *measured}):
+        values = measured.get(steps, {})
+        row = [f"{steps:,} steps" if steps else "untrained"]
+        for metric in METRICS:
+            value = values.get(metric)
+            row += [HOPED.get(steps, {}).get(metric, NOTHING), (figures if metric == "perplexity" else percent)(value)]
+        rows.append(tuple(row))
+    columns = ["", *(text for name in METRICS.values() for text in (f"{name}, hoped", "measured"))]
+    strong = tuple(i for i, steps in enumerate(sorted({*HOPED, *measured})) if steps in measured and steps)
+    return Table("Hoped for and measured", tuple(columns), tuple(rows), (CONTRADICTION,), strong=strong)

@@ -1,0 +1,76 @@
+"""Numbers as people read them. None, which JSON has for what is not finite, becomes a dash."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mini_bert.reports.table import NOTHING
+
+
+def number(value: float | None, decimals: int = 3) -> str:
+    """A number with a fixed number of decimals.
+
+    >>> number(4.20071), number(None)
+    ('4.201', '—')
+    """
+    return NOTHING if value is None else f"{value:,.{decimals}f}"
+
+
+def percent(share: float | None) -> str:
+    """A share as a percentage.
+
+    >>> percent(0.31754)
+    '31.8 %'
+    """
+    return NOTHING if share is None else f"{100 * share:.1f} %"
+
+
+def figures(value: float | None) -> str:
+    """A positive number with three figures, such as a perplexity.
+
+    >>> figures(66.686), figures(8123.4), figures(1.5e9)
+    ('66.7', '8,123', '1.5e+09')
+    """
+    if value is None:
+        return NOTHING
+    if value >= 1e6:
+        return f"{value:.3g}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def between(ends: Sequence[float | None] | None, decimals: int = 3, scale: float = 1) -> str:
+    """The ends of an interval.
+
+    >>> between([4.1243, 4.3576]), between([0.3033, 0.3321], 1, 100), between([None, None])
+    ('4.124 – 4.358', '30.3 – 33.2', '—')
+    """
+    if ends is None or None in ends:
+        return NOTHING
+    return " – ".join(f"{scale * end:,.{decimals}f}" for end in ends if end is not None)
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in the unit that suits them.
+
+    >>> duration(0.25), duration(42), duration(600), duration(6120)
+    ('0.25 s', '42.0 s', '10.0 min', '1.7 h')
+    """
+    if seconds is None:
+        return NOTHING
+    if seconds < 1:
+        return f"{seconds:.2g} s"
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:,.1f} {unit}"
+    return f"{seconds:.1f} s"
+
+
+def memory(size: float | None) -> str:
+    """Bytes, with decimal prefixes.
+
+    >>> memory(3.6e8), memory(10_000_000_000), memory(None)
+    ('360 MB', '10 GB', '—')
+    """
+    if size is None:
+        return NOTHING
+    return f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"

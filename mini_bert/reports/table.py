@@ -1,0 +1,78 @@
+"""One table, three ways to show it: on a terminal, as plain text, in Markdown."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+NOTHING = "—"
+"""Stands where there is no value."""
+
+
+class Table(NamedTuple):
+    """Cells that are text already; the first column is left-aligned, the others as `left` says."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+    """Sentences under the table."""
+    left: tuple[int, ...] = (0,)
+    """Columns that are left-aligned; the others are numbers."""
+    strong: tuple[int, ...] = ()
+    """Rows that the eye should find first."""
+
+    def markdown(self) -> str:
+        """A Markdown table with its title as a paragraph in bold, and the notes as a list."""
+        rule = tuple(":---" if i in self.left else "---:" for i in range(len(self.columns)))
+        rows = [
+            tuple(f"**{cell}**" if cell and number in self.strong else cell for cell in map(_escaped, row))
+            for number, row in enumerate(self.rows)
+        ]
+        lines = [f"**{self.title}**", ""]
+        lines += ["| " + " | ".join(row) + " |" for row in (tuple(map(_escaped, self.columns)), rule, *rows)]
+        if self.notes:
+            lines += ["", *(f"- {note}" for note in self.notes)]
+        return "\n".join(lines) + "\n"
+
+    def plain(self) -> str:
+        """Aligned columns, for a log or a pipe."""
+        return "\n".join(self._plain_lines()) + "\n"
+
+    def rich(self) -> RenderableType:
+        """A renderable for `rich.console.Console.print`."""
+        from rich import box
+        from rich.console import Group
+        from rich.table import Table as RichTable
+        from rich.text import Text
+
+        drawn = RichTable(title=Text(self.title), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+        for i, column in enumerate(self.columns):
+            drawn.add_column(Text(column), justify="left" if i in self.left else "right", overflow="fold")
+        for number, row in enumerate(self.rows):
+            drawn.add_row(*map(Text, row), style="bold" if number in self.strong else None)
+        return Group(drawn, *(Text(note, style="dim") for note in self.notes))
+
+    def _plain_lines(self) -> Iterator[str]:
+        widths = [max(_width(row[i]) for row in (self.columns, *self.rows)) for i in range(len(self.columns))]
+        yield self.title
+        for row in (self.columns, tuple("-" * width for width in widths), *self.rows):
+            cells = (
+                cell + " " * (width - _width(cell)) if i in self.left else " " * (width - _width(cell)) + cell
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            yield "  ".join(cells).rstrip()
+        yield from self.notes
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("\n", " ")
+
+
+def _width(text: str) -> int:
+    """Columns that `text` takes on a terminal."""
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
