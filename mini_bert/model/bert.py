@@ -67,7 +67,10 @@ class MiniBERT:
         seed: int = 0,
         tokenizer: WordPiece | None = None,
     ) -> None:
-        self._take(Parameters(ModelConfig() if config is None else config, _checked_dtype(dtype)), tokenizer)
+        config = ModelConfig() if config is None else config
+        if not isinstance(config, ModelConfig):
+            raise InvalidInputError("config", got=type(config).__name__, expected="a ModelConfig")
+        self._take(Parameters(config, _checked_dtype(dtype)), tokenizer)
         initialize(self.parameters, seed)
 
     @classmethod
@@ -199,7 +202,7 @@ class MiniBERT:
 
     def mlm_logits(self, batch: Batch, tap: Tap = identity) -> Array:
         """Logits [M, V] at `batch.masked_positions`, and nothing else. No dropout."""
-        check_batch(self.config, batch, targets=False)
+        batch = check_batch(self.config, batch, targets=False)
         with np.errstate(**FLOAT_ERRORS):
             return self._mlm_forward(batch, None, tap)[0]
 
@@ -226,7 +229,11 @@ class MiniBERT:
             InvalidInputError: the batch does not fit the model.
         """
         grads = gradients.gradients if isinstance(gradients, MiniBERTGradients) else gradients
-        targets = check_batch(self.config, batch, targets=True)
+        if grads.table != self.parameters.table:
+            raise InvalidInputError("gradients", got=repr(grads), expected=f"the layout of {self.parameters!r}")
+        batch = check_batch(self.config, batch, targets=True)
+        assert batch.target_ids is not None
+        targets = batch.target_ids
         if targets.size == 0:
             return 0.0, 0
         with np.errstate(**FLOAT_ERRORS):
@@ -259,8 +266,9 @@ class MiniBERT:
             raise InvalidInputError(
                 "tokenizer", got="a model without one", expected="a model loaded from a folder with vocab.txt"
             )
-        if not 1 <= top_k <= self.config.vocab_size:
-            raise InvalidInputError("top_k", got=top_k, expected=f"1 to {self.config.vocab_size}")
+        pieces = min(self.tokenizer.vocab_size, self.config.vocab_size)
+        if not 1 <= top_k <= pieces:
+            raise InvalidInputError("top_k", got=top_k, expected=f"1 to {pieces}")
         ids, _ = self.tokenizer.encode_row(text)
         positions = np.flatnonzero(np.array(ids) == self.tokenizer.mask_id)
         if positions.size == 0:
@@ -274,7 +282,8 @@ class MiniBERT:
                 expected=f"at most {self.config.max_position_embeddings}",
                 advice="Shorten the text, or fill it sentence by sentence.",
             )
-        probs_MV = softmax.stable_softmax(self.mlm_logits(Batch(np.array([ids], np.int32), masked_positions=positions)))
+        logits_MV = self.mlm_logits(Batch(np.array([ids], np.int32), masked_positions=positions))
+        probs_MV = softmax.stable_softmax(logits_MV)[:, :pieces]  # a table may have more rows than there are pieces
         best_MK = np.argpartition(-probs_MV, top_k - 1, axis=-1)[:, :top_k]
         return [
             [

@@ -1,6 +1,8 @@
 """Token ids → the residual stream: three embeddings summed, LayerNorm, dropout (Devlin et al. 2019, figure 2).
 
-x = LayerNorm(E[ids] + P[0..T−1] + S[types])                             (BERT.1)
+    x = LayerNorm(E[ids] + P[0..T−1] + S[types])                             (BERT.1)
+
+Dropout, as behind every sublayer, acts on x.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Position-wise feed-forward network (Vaswani et al. 2017, equation 2, with BERT's GELU).
 
-y = act(x W1 + b1) W2 + b2                                               (FF.1)
+    y = act(x W1 + b1) W2 + b2                                               (FF.1)
+
+Each position by itself, so that any set of rows will do.
 """
 
 from __future__ import annotations

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mini_bert.errors import InvalidInputError
 from mini_bert.model.heads import HEADS
+from mini_bert.model.inputs import as_array, require_finite
 from mini_bert.model.parameters import Parameters
 from mini_bert.model.trace import Cache
 from mini_bert.ops.contract import Array, Tap, identity
@@ -40,7 +39,8 @@ class MiniBERTGradients:
         """Add the gradient of every parameter, given the gradient of the logits that `forward` returned with `cache`.
 
         Raises:
-            InvalidInputError: `grad_logits` has not the shape of those logits, or `cache` came from `encode`.
+            InvalidInputError: `grad_logits` has not the shape of those logits or is not finite, or `cache` came from
+                `encode`.
         """
         if cache.head is None:
             raise InvalidInputError(
@@ -61,9 +61,10 @@ class MiniBERTGradients:
         self.model.encode_backward(dx_BTH, encoder_saved, self.gradients, tap)
 
     def _checked(self, argument: str, value: Any, shape: tuple[int, ...]) -> Array:
-        array = np.asarray(value)
+        array = as_array(argument, value)
         if array.shape != shape or array.dtype.kind not in "fc":
             raise InvalidInputError(
                 argument, got=f"{array.dtype} {list(array.shape)}", expected=f"floats of shape {list(shape)}"
             )
+        require_finite(argument, array)
         return array.astype(self.model.dtype, copy=False)

@@ -42,11 +42,12 @@ def check_mask(argument: str, mask: Any, shape: tuple[int, int]) -> Array | None
     """A mask of bool or 0/1 integers of `shape` as bool; None where it hides nothing."""
     if mask is None:
         return None
-    array = np.asarray(mask)
-    if array.dtype.kind not in "biu" or (array.dtype.kind != "b" and array.size and not np.isin(array, (0, 1)).all()):
-        raise InvalidInputError(
-            argument, got=f"{array.dtype} values {np.unique(array)[:5].tolist()}", expected="bool, or integers 0 and 1"
-        )
+    array = as_array(argument, mask)
+    if array.dtype.kind not in "biu":
+        raise InvalidInputError(argument, got=f"dtype {array.dtype}", expected="bool, or integers 0 and 1")
+    strange = array[(array != 0) & (array != 1)]
+    if strange.size:
+        raise InvalidInputError(argument, got=strange[0], expected="bool, or integers 0 and 1")
     _same_shape(argument, array, shape)
     return None if array.all() else array.astype(bool)
 
@@ -55,43 +56,65 @@ def check_hidden(
     config: ModelConfig, x: Any, attention_mask: Any, layer: int, dtype: np.dtype[Any]
 ) -> tuple[Array, Array | None]:
     """Hidden states [B, T, H] in the model's dtype, and their mask."""
-    x_BTH = np.asarray(x)
+    x_BTH = as_array("x", x)
     if x_BTH.ndim != 3 or x_BTH.shape[2] != config.hidden_size or x_BTH.dtype.kind not in "fc" or not x_BTH.size:
         raise InvalidInputError(
             "x", got=f"{x_BTH.dtype} {list(x_BTH.shape)}", expected=f"floats of shape [B, T, {config.hidden_size}]"
         )
-    if not 0 <= layer < config.num_hidden_layers:
-        raise InvalidInputError("layer", got=layer, expected=f"0 to {config.num_hidden_layers - 1}")
+    require_finite("x", x_BTH)
+    if not isinstance(layer, int | np.integer) or not 0 <= layer < config.num_hidden_layers:
+        raise InvalidInputError("layer", got=repr(layer), expected=f"0 to {config.num_hidden_layers - 1}")
     return x_BTH.astype(dtype, copy=False), check_mask("attention_mask", attention_mask, x_BTH.shape[:2])
 
 
-def check_batch(config: ModelConfig, batch: Batch, *, targets: bool) -> Array:
-    """Check a batch, and return its targets [M] (empty where they are not asked for)."""
-    ids_BT, _, _ = check_inputs(config, batch.input_ids, batch.attention_mask, batch.token_type_ids)
-    positions = batch.masked_positions
-    if positions is None:
+def check_batch(config: ModelConfig, batch: Batch, *, targets: bool) -> Batch:
+    """Return the batch as arrays that fit together, as `check_inputs` does; with `targets`, those have to be there."""
+    ids_BT, mask_BT, types_BT = check_inputs(config, batch.input_ids, batch.attention_mask, batch.token_type_ids)
+    if batch.masked_positions is None:
         raise InvalidInputError("batch.masked_positions", got=None, expected="the positions to predict, [M]")
-    if positions.ndim != 1 or (positions.size and not _ascending_within(positions, ids_BT.size)):
+    positions = as_array("batch.masked_positions", batch.masked_positions)
+    if positions.ndim != 1 or positions.dtype.kind not in "iu" or not _ascending_within(positions, ids_BT.size):
         raise InvalidInputError(
             "batch.masked_positions",
             got=f"{positions.dtype} {list(positions.shape)}",
-            expected=f"ascending positions b * T + t below {ids_BT.size}",
+            expected=f"ascending integer positions b * T + t below {ids_BT.size}",
         )
+    checked = batch._replace(
+        input_ids=ids_BT, attention_mask=mask_BT, token_type_ids=types_BT, masked_positions=positions
+    )
     if not targets:
-        return np.empty(0, np.int64)
+        return checked
     if batch.target_ids is None:
         raise InvalidInputError("batch.target_ids", got=None, expected="the original ids at masked_positions, [M]")
     target_ids = _integers("batch.target_ids", batch.target_ids, config.vocab_size, "V")
     _same_shape("batch.target_ids", target_ids, positions.shape)
-    return target_ids
+    return checked._replace(target_ids=target_ids)
+
+
+def as_array(argument: str, value: Any) -> Array:
+    """Whatever NumPy can make an array of."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise InvalidInputError(argument, got="nested lists of unequal lengths", expected="a full array") from error
+
+
+def require_finite(argument: str, array: Array) -> None:
+    """Raise InvalidInputError where an element is NaN or infinite."""
+    finite = np.isfinite(array)
+    if not finite.all():
+        place = [int(i) for i in np.unravel_index(int(finite.argmin()), array.shape)]
+        raise InvalidInputError(argument, got=f"{array[tuple(place)]} at {place}", expected="finite numbers")
 
 
 def _ascending_within(positions: Array, size: int) -> bool:
+    if positions.size == 0:
+        return True
     return bool(positions[0] >= 0 and positions[-1] < size and np.all(positions[1:] > positions[:-1]))
 
 
 def _integers(argument: str, value: Any, bound: int, bound_name: str) -> Array:
-    array = np.asarray(value)
+    array = as_array(argument, value)
     if array.dtype.kind not in "iu":
         raise InvalidInputError(argument, got=f"dtype {array.dtype}", expected="integers")
     if array.size and not (array.min() >= 0 and array.max() < bound):

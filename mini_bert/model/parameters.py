@@ -257,5 +257,9 @@ class Parameters(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._views)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and pickled as one buffer: views that were copied one by one would no longer share it."""
+        return Parameters, (self.config, self.buffer.dtype, self.buffer)
+
     def __repr__(self) -> str:
         return f"Parameters({len(self)} tensors, {self.buffer.size:,} numbers, {self.buffer.dtype})"

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
+from mini_bert.errors import InvalidInputError
 from mini_bert.ops.contract import Array, Tap, identity
 
 
@@ -18,9 +21,16 @@ class Recorder:
 
     def __call__(self, name: str, value: Array) -> Array:
         """Copy, since the array may be overwritten once the tap has returned."""
-        value = self._tap(name, value)
-        self.arrays[name] = value.copy()
-        return value
+        tapped = self._tap(name, value)
+        if tapped is not value:
+            if not isinstance(tapped, np.ndarray) or tapped.shape != value.shape:
+                got = f"{type(tapped).__name__} {list(np.shape(tapped))}"
+                raise InvalidInputError(
+                    "tap", got=f"{got} for {name}", expected=f"an array of shape {list(value.shape)} returned"
+                )
+            tapped = tapped.astype(value.dtype, copy=False)
+        self.arrays[name] = tapped.copy()
+        return tapped
 
 
 class Cache(Mapping[str, Array]):

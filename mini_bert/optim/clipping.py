@@ -19,9 +19,11 @@ def global_norm(vector: Array) -> float:
     Each block is summed in the vector's dtype, the blocks in float64: so the sum has one order, whatever the BLAS.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        squares = (float(np.einsum("i,i->", vector[block], vector[block])) for block in blocks(vector.size))
-        total = math.fsum(squares) if vector.size else 0.0
-    return math.sqrt(total) if math.isfinite(total) else total
+        squares = [float(np.einsum("i,i->", vector[block], vector[block])) for block in blocks(vector.size)]
+    try:
+        return math.sqrt(math.fsum(squares))
+    except OverflowError:  # each block is finite and their sum is not
+        return math.inf
 
 
 def clip_scale(norm: float, max_norm: float) -> float:

@@ -20,11 +20,9 @@ def learning_rate(step: int, *, steps: int, peak: float, warmup_ratio: float, sc
     """
     if not 1 <= step <= steps:
         raise InvalidInputError("step", got=step, expected=f"1 to {steps}")
+    if schedule not in ("linear", "constant"):
+        raise InvalidInputError("schedule", got=repr(schedule), expected="'linear' or 'constant'")
     warmup = round(warmup_ratio * steps)
     if step <= warmup:
         return peak * step / warmup
-    if schedule == "linear":
-        return peak * (steps - step + 1) / (steps - warmup + 1)
-    if schedule == "constant":
-        return peak
-    raise InvalidInputError("schedule", got=repr(schedule), expected="'linear' or 'constant'")
+    return peak * (steps - step + 1) / (steps - warmup + 1) if schedule == "linear" else peak
