@@ -12,6 +12,7 @@ A run is a function of its configuration, its data and the kind of machine: batc
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -258,9 +259,10 @@ def _train(
 def _train_record(course: Course, lr: float) -> Record:
     step, progress, known = course.state.step, course.progress, course.references
     measured = progress.window.means()
-    history = [(r["step"], r["loss"]) for r in course.records if r["kind"] == "train" and r["loss"] is not None]
-    if not np.isnan(measured["loss"]):
-        history.append((step, measured["loss"]))
+    losses = [(record["step"], record["loss"]) for record in course.records if record["kind"] == "train"]
+    history = [
+        (at, loss) for at, loss in [*losses, (step, measured["loss"])] if loss is not None and math.isfinite(loss)
+    ]
     steps_left = (course.config.train.steps or step) - step
     progress.window = type(progress.window)()
     return {
@@ -270,7 +272,7 @@ def _train_record(course: Course, lr: float) -> Record:
         "tokens": progress.tokens,
         "seconds": progress.seconds,
         "seconds_left": steps_left * progress.seconds / step,
-        "phase": learning_phase([step for step, _ in history], [loss for _, loss in history], known),
+        "phase": learning_phase([at for at, _ in history], [loss for _, loss in history], known),
     }
 
 

@@ -44,7 +44,7 @@ def run_folder(config: Config) -> Path:
     """
     runs, name, resume = Path(config.run.directory), config.run.name, config.run.resume
     if name is not None:
-        if Path(name).name != name or name in {".", ".."}:
+        if Path(name).name != name or name in {"", ".", ".."}:
             raise ConfigError("run.name", got=repr(name), expected=f"a plain name: a folder in {runs}")
         return runs / name
     if resume == "auto":

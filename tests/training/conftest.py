@@ -16,7 +16,7 @@ from mini_bert.text.wordpiece import WordPiece
 from mini_bert.training.step import TrainingState
 
 SETTINGS: dict[str, object] = {
-    "model.vocab_size": 128,
+    "model.vocab_size": 96,
     "train.steps": 40,
     "train.log_every": 3,
     "train.save_every": 100,
