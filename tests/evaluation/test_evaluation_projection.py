@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
+from mini_bert.config.schema import Config, ModelConfig, TrainConfig
 from mini_bert.errors import InvalidInputError
-from mini_bert.evaluation.projection import BUDGETS, GB, peak_memory_bytes, project, seconds_per_step
+from mini_bert.evaluation.projection import (
+    BUDGETS,
+    GB,
+    estimate_training_bytes,
+    peak_memory_bytes,
+    project,
+    seconds_per_step,
+)
 
 
 def test_verdicts_stand_on_the_right_side_of_each_limit():
-    result = project(step_seconds=0.2, training_bytes=0.4 * GB, evaluation_seconds=60, evaluation_bytes=3.1 * GB)
+    result = project(
+        step_seconds=0.2,
+        training_bytes=0.4 * GB,
+        training_bytes_estimated=0.15 * GB,
+        evaluation_seconds=60,
+        evaluation_bytes=3.1 * GB,
+    )
     lines = {line["name"]: (line["value"], line["verdict"]) for line in result["budgets"]}
     assert lines == {
         "time of 100,000 steps": (20_000, "within budget"),
         "memory of training": (0.4 * GB, "within budget"),
+        "the same, estimated from shapes": (0.15 * GB, "as hoped"),
         "time of evaluation": (60, "as hoped"),
         "memory of evaluation": (3.1 * GB, "over budget"),
     }
     assert project(step_seconds=0.0612)["budgets"][0]["verdict"] == "as hoped"
     assert project(step_seconds=0.4321)["budgets"][0]["verdict"] == "over budget"
-    assert project(evaluation_bytes=1.0)["budgets"][3]["verdict"] == "within budget"
+    assert project(evaluation_bytes=1.0)["budgets"][4]["verdict"] == "within budget"
 
 
 def test_what_was_not_measured_has_no_verdict():
@@ -32,7 +51,8 @@ def test_what_was_not_measured_has_no_verdict():
 
 
 def test_budgets_are_the_users():
-    assert [(b.limit, b.hoped) for b in BUDGETS] == [(43_200, 6_120), (10 * GB, 0.2 * GB), (3_600, 60), (3 * GB, None)]
+    limits = [(43_200, 6_120), (10 * GB, 0.2 * GB), (10 * GB, 0.2 * GB), (3_600, 60), (3 * GB, None)]
+    assert [(b.limit, b.hoped) for b in BUDGETS] == limits
 
 
 def test_seconds_a_step_is_the_median_of_the_records():
@@ -50,3 +70,49 @@ def test_peak_memory_sees_what_is_allocated():
     before = peak_memory_bytes()
     block = np.ones(max(before, 100_000_000) // 8)
     assert peak_memory_bytes() >= before + 0.5 * block.nbytes
+
+
+THREE_STEPS = """
+import json, sys
+import mini_bert
+import numpy as np
+from mini_bert.batch import Batch
+from mini_bert.config.schema import Config
+from mini_bert.evaluation.projection import peak_memory_bytes
+from mini_bert.model.bert import MiniBERT
+from mini_bert.training.parallel import ShardPool
+from mini_bert.training.step import TrainingState, training_step
+
+config = Config.model_validate_json(sys.argv[1])
+before = peak_memory_bytes()
+B, T, V = config.train.batch_size, config.model.max_position_embeddings, config.model.vocab_size
+rng = np.random.default_rng(0)
+state = TrainingState.fresh(MiniBERT(config.model))
+with ShardPool(2, config.train.shards) as pool:
+    for _ in range(3):
+        ids = rng.integers(5, V, (B, T)).astype(np.int32)
+        positions = np.sort(rng.permutation(B * T)[: round(config.masking.rate * B * T)])
+        batch = Batch(ids, masked_positions=positions, target_ids=ids.reshape(-1)[positions])
+        training_step(state, batch, config, 10, pool)
+print(json.dumps([before, peak_memory_bytes()]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "batch_size"), [({}, 64), ({"hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0}, 192)]
+)
+def test_estimated_memory_is_near_the_measured(model, batch_size):
+    config = Config(model=ModelConfig(**model), train=TrainConfig(batch_size=batch_size))
+    done = subprocess.run(
+        [sys.executable, "-c", THREE_STEPS, config.model_dump_json()], check=True, capture_output=True, text=True
+    )
+    before, peak = json.loads(done.stdout)
+    assert estimate_training_bytes(config, threads=2, process_bytes=before) == pytest.approx(peak, rel=0.15)
+
+
+def test_estimated_memory_counts_the_buffers():
+    """With almost no activations, the parameters' seven copies are left."""
+    config = Config(train=TrainConfig(batch_size=4))
+    bytes_ = estimate_training_bytes(config, threads=1, process_bytes=0)
+    assert 4 * 7 * 2_966_144 < bytes_ < 1.2 * 4 * 7 * 2_966_144
