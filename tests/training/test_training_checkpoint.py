@@ -8,6 +8,7 @@ import random
 import re
 import resource
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -110,6 +111,33 @@ def test_the_newest_that_holds_is_found_and_the_others_are_explained(tmp_path, s
     assert len(found.rejected) == 2
     assert re.search(r"checkpoint-11/optimizer\.safetensors: got 100 bytes", found.rejected[0])
     assert "checkpoint-10/manifest.json" in found.rejected[1]
+
+
+def test_everything_is_on_the_disk_before_it_has_its_name(tmp_path, state, monkeypatch):
+    save(tmp_path, state, 1)
+    events = []
+    fsync, rename = os.fsync, os.rename
+
+    def noted_fsync(descriptor):
+        events.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    def noted_rename(source, target):
+        events.append((Path(source).name, Path(target).name))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", noted_fsync)
+    monkeypatch.setattr(os, "rename", noted_rename)
+    final = save(tmp_path, state, 2)
+    named = next(number for number, event in enumerate(events) if isinstance(event, tuple))
+    source, target = events[named]
+    assert re.fullmatch(rf"\.tmp-2-{this_process().token}-[0-9a-f]+", source)
+    assert target == "checkpoint-2"
+    for path in final.iterdir():
+        assert path.stat().st_ino in events[:named], path.name
+    manifest_last, folder_after_it = (final / "manifest.json").stat().st_ino, final.stat().st_ino
+    assert events[named - 2 : named] == [manifest_last, folder_after_it]
+    assert events[named + 1] == final.parent.stat().st_ino
 
 
 # --- R5 ---------------------------------------------------------------------------------------------------------------

@@ -587,9 +587,9 @@ for trial in range(TRIALS):
 @pytest.mark.parametrize(
     ("mode", "trials", "stride"),
     [
-        ("call", 8, 11),
+        ("call", 8, 21),
         ("time", 4, 0),
-        pytest.param("call", 120, 1, marks=pytest.mark.slow),
+        pytest.param("call", 170, 1, marks=pytest.mark.slow),
         pytest.param("time", 200, 0, marks=pytest.mark.slow),
     ],
 )
