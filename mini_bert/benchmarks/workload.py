@@ -19,7 +19,7 @@ from mini_bert.config.schema import MaskingConfig, ModelConfig
 from mini_bert.data.masking import Pieces, mask_rows
 from mini_bert.random_streams import RandomStream
 
-CLS, SEP, MASK = 2, 3, 4
+PAD, CLS, SEP, MASK = 0, 2, 3, 4
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 MASKING_STREAM = "masking"
 
@@ -114,13 +114,19 @@ def pieces(vocab_size: int) -> Pieces:
     """What masking has to know of the benchmark's vocabulary."""
     special = np.zeros(vocab_size, bool)
     special[: len(SPECIALS)] = True
-    return Pieces(0, MASK, special, np.flatnonzero(~special).astype(np.int32), np.zeros(vocab_size, bool))
+    return Pieces(
+        mask_id=MASK,
+        pad_id=PAD,
+        special=special,
+        ordinary_ids=np.flatnonzero(~special).astype(np.int32),
+        continuation=np.zeros(vocab_size, bool),
+    )
 
 
 def vocabulary(size: int) -> list[str]:
     """Specials, letters, words and, to fill it up, words that no sentence here uses."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
-    known = [*SPECIALS, ".", ",", *letters, *(f"##{letter}" for letter in letters), *WORDS[1:]]
+    known = [*SPECIALS, ".", ",", *letters, *(f"##{letter}" for letter in letters), *WORDS]
     known = list(dict.fromkeys(known))
     return [*known, *(f"word{number}" for number in range(size - len(known)))][:size]
 
