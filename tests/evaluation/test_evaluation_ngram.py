@@ -202,6 +202,9 @@ def test_weights_are_the_best_of_their_grids_on_the_slice():
     right_of_left = middle._replace(masked_positions=np.arange(1, len(slice_)), target_ids=slice_[1:])
     thetas = {t: loss(Bigram(fit.without_slice, Weights(t)), right_of_left) for t in _THETAS}
     assert chosen.theta_left == min(thetas, key=thetas.get)
+    # Read from right to left, the text's pairs are those of the reversed text.
+    reversed_text = [d[::-1] for d in markov_text(np.random.default_rng(1), 20, 400)]
+    assert chosen.theta_right == choose_weights(count_ngrams(reversed_text, V)).theta_left
     gammas = {g: loss(Neighbours(fit.without_slice, chosen._replace(gamma=g))) for g in _GAMMAS}
     assert chosen.gamma == min(gammas, key=gammas.get)
 

@@ -86,3 +86,13 @@ def test_refusals():
         overfit_one_batch(CONFIG, one_batch(), 0)
     with pytest.raises(InvalidInputError, match="no masked position"):
         overfit_one_batch(CONFIG, Batch(np.zeros((8, 16), int)))
+
+
+@pytest.mark.parametrize(("loss", "accuracy"), [(0.001, 0.95), (0.011, 1.0)])
+def test_loss_and_accuracy_both_have_to_be_reached(monkeypatch, loss, accuracy):
+    def step(state, batch, config, total_steps, pool):
+        state.step += 1
+        return step_module.StepResult(state.step, loss, accuracy, 1.0, 1e-3, 128, 20, False)
+
+    monkeypatch.setattr(step_module, "training_step", step)
+    assert not overfit_one_batch(CONFIG, one_batch(), 4, threads=1).passed
