@@ -10,9 +10,16 @@ import pytest
 from mini_bert.batch import Batch
 from mini_bert.config.schema import ModelConfig
 from mini_bert.model.bert import MiniBERT
+from mini_bert.model.gradients import MiniBERTGradients
 from mini_bert.model.parameters import Parameters
 from mini_bert.random_streams import RandomStream
-from mini_bert.verification.gradient_check import CENTRAL_DIFFERENCE, COMPLEX_STEP, GradientCheck, check_samples
+from mini_bert.verification.gradient_check import (
+    CENTRAL_DIFFERENCE,
+    COMPLEX_STEP,
+    GradientCheck,
+    check_samples,
+    gradient_errors,
+)
 from mini_bert.verification.oracles.bert import masked_lm
 
 DROPOUT = RandomStream(seed=5, name="dropout", step=3)
@@ -127,6 +134,26 @@ def test_gradients_by_central_differences(case: str) -> None:
     check = check_model(CENTRAL_DIFFERENCE, *CASES[case])
     assert check.threshold == 1e-5
     assert check.passed, str(check)
+
+
+@pytest.mark.parametrize("case", [name for name, (_, _, dropout) in CASES.items() if dropout is None])
+def test_computing_only_what_the_loss_reads_is_exact(case: str) -> None:
+    """Beside the pass that computes every position: docs/derivations/masked_lm.md."""
+    settings, batch, _ = CASES[case]
+    model = model_of(**settings)
+    sparse = Parameters(model.config, np.float64)
+    loss_sum, masked = model.mlm_loss_and_gradients(batch, sparse)
+
+    targets = np.full(batch.input_ids.size, -100)
+    targets[batch.masked_positions] = batch.target_ids
+    full = MiniBERTGradients(model)
+    logits, cache = model.forward(batch.input_ids, batch.attention_mask, batch.token_type_ids)
+    loss, grad_logits = full.compute_mlm_loss_and_gradients(logits, targets.reshape(batch.input_ids.shape))
+    full.backward_from_logits(grad_logits, cache)
+
+    assert loss_sum / masked == pytest.approx(loss, rel=1e-13)
+    errors = gradient_errors({name: value / masked for name, value in sparse.items()}, full.gradients)
+    assert max(error.error for error in errors) <= 1e-12
 
 
 def test_the_bias_of_the_keys_has_no_gradient() -> None:
