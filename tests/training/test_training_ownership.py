@@ -48,15 +48,19 @@ def test_the_second_trainer_is_told_who_the_first_is(tmp_path, holder):
     assert not (tmp_path / "lock").exists()
 
 
-def test_the_lock_is_not_reentrant(tmp_path):
-    with RunLock(tmp_path), pytest.raises(RunInUseError), RunLock(tmp_path):
+def test_the_lock_is_not_reentrant_and_leaves_no_empty_folder(tmp_path):
+    run = tmp_path / "run"
+    with RunLock(run), pytest.raises(RunInUseError), RunLock(run):
         pass
-    with RunLock(tmp_path):
-        pass
+    assert not run.exists()
+    with RunLock(run):
+        (run / "config.yaml").write_text("")
+    assert [path.name for path in run.iterdir()] == ["config.yaml"]
 
 
 def test_stale_rule(tmp_path):
     mine, lock = this_process(), tmp_path / "lock"
+    (tmp_path / "config.yaml").write_text("")
     assert not mine.is_gone()
     reused = mine._replace(started=mine.started - 1)
     assert reused.is_gone()
