@@ -30,7 +30,7 @@ from mini_bert.data.readers import Passage
 from mini_bert.data.sources import cache_home
 
 CORE = ("numpy", "safetensors", "pydantic", "pyyaml", "rich", "tyro", "threadpoolctl", "pooch")
-_FORMAT = "python-docs 1"
+_FORMAT = "python-docs 2"
 _LEFT_OUT = frozenset(
     ("test", "tests", "idlelib", "lib2to3", "turtledemo", "site-packages", "dist-packages", "_vendor", "_bundled")
 )
@@ -144,7 +144,10 @@ def _documents(modules: list[Module], sources: list[bytes]) -> Iterator[Passage]
 
 def _docstrings(tree: ast.Module) -> Iterator[str]:
     """Docstrings and `add_newdoc` texts in the order of the source."""
-    for node in ast.walk(tree):
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        waiting += reversed(list(ast.iter_child_nodes(node)))
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
             if docstring := ast.get_docstring(node, clean=False):
                 yield docstring

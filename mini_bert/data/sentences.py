@@ -31,7 +31,8 @@ def split_sentences(paragraph: str) -> list[str]:
     start = 0
     for end in _END.finditer(text):
         stop = end.start()
-        if text[stop] == "." and _is_abbreviation(text[text.rfind(" ", start, stop) + 1 : stop].lstrip("\"'“‘([")):
+        word = text[start:stop].rpartition(" ")[2].lstrip("\"'“‘([")
+        if text[stop] == "." and _is_abbreviation(word):
             continue
         sentences.append(text[start : end.start(1)])
         start = end.end()
@@ -41,4 +42,5 @@ def split_sentences(paragraph: str) -> list[str]:
 
 
 def _is_abbreviation(word: str) -> bool:
-    return word.lower() in _ABBREVIATIONS or "." in word or (len(word) == 1 and word.isupper() and word != "I")
+    is_initial = len(word) == 1 and word.isupper() and word != "I"
+    return is_initial or "." in word.rstrip(".") or word.lower() in _ABBREVIATIONS

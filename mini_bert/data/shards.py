@@ -92,7 +92,29 @@ def _read_index(folder: Path) -> dict[str, Any]:
         raise _damaged(path, f"sha256 {found} of its own contents", f"sha256 {claimed}")
     if known != FORMAT:
         raise _damaged(path, f"format '{known}'", f"format '{FORMAT}'")
+    if (wrong := _misshapen(index)) is not None:
+        raise _damaged(path, f"a wrong field '{wrong}'", "an index as the writer makes it")
     return dict(index, sha256=claimed)
+
+
+def _misshapen(index: Mapping[str, Any]) -> str | None:
+    """The first field that is not of the kind that the rest of this file relies on."""
+    shards, files, counts = index.get("shards"), index.get("files"), index.get("counts")
+    if not isinstance(shards, list) or shards != [f"tokens-{number:05d}.bin" for number in range(len(shards))]:
+        return "shards"
+    sizes = {name: np.dtype(kind).itemsize for name, kind in ARRAYS.items()}
+    sizes |= {"names.txt": 1} | dict.fromkeys(shards, 2)
+    if not isinstance(files, dict) or set(files) != set(sizes):
+        return "files"
+    for name, file in files.items():
+        if not isinstance(file, dict) or set(file) != {"bytes", "sha256", "crc32_per_mib"}:
+            return f"files.{name}"
+        size, crcs = file["bytes"], file["crc32_per_mib"]
+        if not isinstance(size, int) or size < 0 or size % sizes[name] or not isinstance(crcs, list):
+            return f"files.{name}"
+    if not isinstance(counts, dict) or not isinstance(index.get("vocab_size"), int):
+        return "counts" if isinstance(index.get("vocab_size"), int) else "vocab_size"
+    return None
 
 
 _Check = Callable[[bytes, int], "tuple[str, str] | None"]

@@ -178,7 +178,13 @@ def _present_or_downloaded(source: Source, file: SourceFile) -> Path:
 
     pooch.get_logger().setLevel("WARNING")
     try:
-        pooch.retrieve(file.url, known_hash=f"sha256:{file.sha256}", fname=path.name, path=path.parent)
+        pooch.retrieve(
+            file.url,
+            known_hash=f"sha256:{file.sha256}",
+            fname=path.name,
+            path=path.parent,
+            downloader=_download,
+        )
     except requests.RequestException as error:
         raise DataError(
             f"data set '{source.name}'",
@@ -197,3 +203,13 @@ def _present_or_downloaded(source: Source, file: SourceFile) -> Path:
     except OSError as error:
         raise DataError(str(path), got=str(error), expected="a folder that can be written") from error
     return path
+
+
+def _download(url: str, target: str, _: object) -> None:
+    """Bytes of a URL into a file; pooch's own downloader leaves the connection open when something fails."""
+    import requests
+
+    with requests.get(url, stream=True, timeout=60) as response, Path(str(target)).open("wb") as file:
+        response.raise_for_status()
+        for block in response.iter_content(_BLOCK):
+            file.write(block)

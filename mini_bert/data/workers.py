@@ -85,7 +85,9 @@ class _Worker:
             self._stdin.flush()
             succeeded, result = pickle.load(self._process.stdout)  # type: ignore[arg-type]
         except (OSError, EOFError, pickle.UnpicklingError) as error:
-            code = self._process.poll()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout=1)
+            code = self._process.returncode
             raise DataError(
                 "tokenising",
                 got=f"a worker process that ended (exit code {code})",
