@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if not verb:
             return _without_verb(words)
-        with _one_blas_thread():
+        with nullcontext() if verb == "bench" else _one_blas_thread():
             return _run(verb, words[verb.count(" ") + 1 :])
     except MiniBertError as error:
         print(f"mini-bert {verb}".strip() + f": {error}", file=sys.stderr)
@@ -100,7 +100,8 @@ def _without_verb(words: Sequence[str]) -> int:
 def _one_blas_thread() -> AbstractContextManager[object]:
     """One BLAS thread throughout: parallelism comes from shards, and the bits do not depend on the machine's cores.
 
-    The variables are read when NumPy is loaded; where it is loaded already, its thread pool is limited instead.
+    The variables are read when NumPy is loaded; where it is loaded already, its thread pool is limited instead. `bench`
+    is left out: it measures in processes of their own, which would inherit the variables, PyTorch's among them.
     """
     if "numpy" in sys.modules:
         from threadpoolctl import threadpool_limits

@@ -1,0 +1,163 @@
+"""`mini-bert pretrain`: from text to a trained model, and what it has learned."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import arg
+
+from mini_bert.cli import DONE, INTERRUPTED
+from mini_bert.cli.cloze import held_out_clozes
+from mini_bert.cli.options import ConfigOptions, Flag, option
+from mini_bert.cli.results import command, print_result
+
+if TYPE_CHECKING:
+    from mini_bert.config.schema import Config
+    from mini_bert.data.tokens import TokenCorpus
+    from mini_bert.training.report import PretrainResult, RunInfo
+
+_SHOWN = 4
+"""Guesses that are shown for each hidden word."""
+
+
+def pretrain(
+    options: Annotated[ConfigOptions, arg(name="")],
+    *,
+    resume: Annotated[str | None, option("go on with --run NAME (auto), or from a checkpoint", "auto|PATH")] = None,
+    json: Flag = False,
+) -> int:
+    """Pre-train a model on any text by predicting hidden pieces, then show what it has learned.
+
+    Begins from the preset training/pretraining (10 minutes; see mini-bert config presets); --config, then single
+    settings, change it. Ctrl-C saves and says how to go on.
+
+    Examples:
+      mini-bert pretrain --run first
+      mini-bert pretrain --corpus enwiki-2018 --corpus novels=2 --train.minutes 60
+      mini-bert pretrain --corpus 'my/*.txt' --config model/small --train.batch-size 128 --train.lr 2e-3
+      mini-bert pretrain --run first --resume auto
+
+    Args:
+        json: the result as JSON.
+    """
+    beneath = _resumed_config(options, resume) if resume else None
+    overrides = {"run.resume": resume} if resume else {}
+    return train_and_show(options.load(beneath or "training/pretraining", overrides=overrides), json=json)
+
+
+def train_and_show(config: Config, *, json: bool) -> int:
+    """Tokenise, train with a display, and print what came out."""
+    from mini_bert.cli.progress import preparation
+    from mini_bert.cli.training_display import training_display
+    from mini_bert.data.batches import held_out_batches
+    from mini_bert.data.tokens import open_tokens
+    from mini_bert.evaluation.masked_lm import evaluate_masked_lm
+    from mini_bert.training.pretrain import pretrain
+    from mini_bert.training.resuming import find_beginning, run_folder
+
+    if config.run.name or config.run.resume:
+        find_beginning(config, run_folder(config))  # a name that is taken is refused now, not after reading the texts
+    with preparation() as progress:
+        tokens = open_tokens(config.data, config.tokenizer, config.model.vocab_size, progress=progress)
+    batches = held_out_batches(tokens.held_out, config, tokens.tokenizer)
+    with training_display() as display:
+        result = pretrain(
+            config,
+            tokens=tokens,
+            evaluate=lambda model: evaluate_masked_lm(model, batches).to_dict(),
+            report=display,
+        )
+    if result.interrupted:
+        return _interrupted(result, config)
+    measured = _measure(result, config, tokens, display.info)
+    print_result(measured, json=json)
+    if not json:
+        _print_clozes(measured["clozes"])
+        _print_next(result, config)
+    return DONE
+
+
+def _resumed_config(options: ConfigOptions, resume: str) -> str | None:
+    """The configuration that the run was begun with: a resumed run is the same run."""
+    if resume == "auto":
+        directory = options.settings.get("run", {}).get("directory", "runs")
+        path = Path(directory, options.run_name or options.settings.get("run", {}).get("name") or "", "config.yaml")
+    else:
+        path = Path(resume, "..", "..", "config.yaml")
+    return str(path) if path.is_file() else None
+
+
+def _interrupted(result: PretrainResult, config: Config) -> int:
+    where = f" --run.directory {config.run.directory}" if config.run.directory != "runs" else ""
+    print(
+        f"\nStopped after step {result.step:,} of {result.steps:,}; all is saved in {result.checkpoint}\n"
+        f"Go on with: {command()} pretrain --run {result.run.name}{where} --resume auto",
+        file=sys.stderr,
+    )
+    return INTERRUPTED if result.signal == signal.SIGINT else 128 + (result.signal or 0)
+
+
+def _measure(result: PretrainResult, config: Config, tokens: TokenCorpus, info: RunInfo | None) -> dict[str, Any]:
+    """Everything that is said at the end, as plain values."""
+    from mini_bert.cli.progress import preparation
+    from mini_bert.evaluation.projection import estimate_training_bytes, peak_memory_bytes, project, seconds_per_step
+    from mini_bert.evaluation.run import evaluate_run
+    from mini_bert.training.metrics_log import read_metrics
+
+    training_bytes = peak_memory_bytes()
+    with preparation() as progress:
+        evaluation = evaluate_run(result.model, config, tokens, progress=progress)
+    projection = project(
+        step_seconds=seconds_per_step(read_metrics(result.run / "metrics.jsonl")),
+        training_bytes=training_bytes,
+        training_bytes_estimated=estimate_training_bytes(config, info.threads) if info else None,
+        evaluation_seconds=evaluation["seconds"],
+        evaluation_bytes=evaluation["peak_memory_bytes"],
+    )
+    lines = {line["name"]: line for line in evaluation["table"]}
+    measured = {
+        steps: {"accuracy": line["top1"], "perplexity": line["perplexity"]}
+        for steps, line in {0: lines["untrained"], result.step: lines["model"]}.items()
+    }
+    filled = [
+        {**cloze._asdict(), "filled": [piece._asdict() for piece in result.model.fill_mask(cloze.text, _SHOWN)[0]]}
+        for cloze in held_out_clozes(tokens, config)
+    ]
+    return {
+        "run": str(result.run),
+        "checkpoint": str(result.checkpoint),
+        "step": result.step,
+        "sha256": result.sha256,
+        "results": [evaluation, projection, {"kind": "progression", "measured": measured}],
+        "clozes": filled,
+    }
+
+
+def _print_clozes(clozes: list[dict[str, Any]]) -> None:
+    from mini_bert.reports.quantities import percent
+
+    if clozes:
+        print("Held-out sentences with a word hidden")
+    for cloze in clozes:
+        guesses = " · ".join(f"{piece['token']} {percent(piece['probability'])}" for piece in cloze["filled"])
+        print(f"  {cloze['text']}\n      hidden: {cloze['hidden']}    model: {guesses}")
+
+
+def _print_next(result: PretrainResult, config: Config) -> None:
+    name = result.run.name if config.run.directory == "runs" else result.run
+    say = command()
+    print(
+        f"""
+The run is in {result.run}, its last checkpoint in {result.checkpoint}
+(a Hugging Face model folder: transformers opens it as it is).
+
+What to try next
+  {say} fill-mask {name} 'Return the [MASK] of the list.'
+  {say} tokenizer explain {name} 'unbelievable'
+  {say} evaluate {name} --overfit-one-batch       # can it learn one batch by heart? A test of the machinery
+  {say} pretrain --run longer --train.minutes 60
+  {say} data list                                # other texts: {say} pretrain --corpus novels"""
+    )

@@ -1,0 +1,45 @@
+"""Printing: tables that suit standard output, and commands that can be copied."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+_WIDE = 110
+"""Columns of the progression table; on a narrower terminal its cells would fall apart, and it is left out."""
+
+
+def print_result(result: Mapping[str, Any], *, json: bool) -> None:
+    """A result of `evaluation`: as JSON, as drawn tables on a terminal, as plain ones elsewhere."""
+    if json:
+        import json as json_format
+
+        print(json_format.dumps(result, indent=2, ensure_ascii=False))
+        return
+    from mini_bert.reports.pages import tables
+
+    if not sys.stdout.isatty():
+        for table in tables(result):
+            print(table.plain())
+        return
+    from rich.console import Console
+
+    console = Console()
+    for part in result.get("results", [result]):
+        if part["kind"] != "progression" or console.width >= _WIDE:
+            for table in tables(part):
+                console.print(table.rich())
+
+
+def command() -> str:
+    """How this program was called, so that what is shown can be copied: `mini-bert`, or `.venv/bin/mini-bert`."""
+    called = sys.argv[0] if sys.argv else ""
+    if Path(called).name != "mini-bert":
+        return "python -m mini_bert" if Path(called).name == "__main__.py" else "mini-bert"
+    found = shutil.which("mini-bert")
+    same = found is not None and Path(found).resolve() == Path(called).resolve()
+    here = Path(called).absolute()
+    return "mini-bert" if same else str(here.relative_to(Path.cwd()) if here.is_relative_to(Path.cwd()) else here)
