@@ -19,6 +19,7 @@ from mini_bert.benchmarks.cold_start import measure_cold_starts
 from mini_bert.benchmarks.duel import Contestant, alternate, qualify
 from mini_bert.benchmarks.floor import step_flops
 from mini_bert.benchmarks.result import BenchmarkResult, Contest, Floor, Machine, Scaling
+from mini_bert.benchmarks.tables import plain_text
 from mini_bert.benchmarks.workload import Workload, make_workload, vocabulary
 from mini_bert.config.schema import ModelConfig
 from mini_bert.errors import InvalidInputError, MissingExtraError
@@ -56,7 +57,8 @@ def run_benchmark(
     Args:
         against: "torch" to have PyTorch and transformers take part; None: only ours.
         quick: fewer rounds, and PyTorch's settings as they were found to be best instead of tried anew.
-        output: a folder for `benchmark.json` and, where matplotlib is installed, `benchmark.svg` and `benchmark.png`.
+        output: a folder for `benchmark.json`, its tables as `benchmark.txt` and, where matplotlib is installed,
+            `benchmark.svg` and `benchmark.png`.
         threads: threads of every contestant; None: one a core.
         rows: B, rows of the training batch.
         shape: the network; None: the faithful Mini-BERT.
@@ -108,10 +110,11 @@ def run_benchmark(
 
 
 def write_files(result: BenchmarkResult, folder: Path) -> list[Path]:
-    """Write `benchmark.json` and, where matplotlib is installed, the picture; returns what was written."""
+    """Write `benchmark.json`, `benchmark.txt` and, where matplotlib is installed, the picture; returns the paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = [folder / "benchmark.json"]
+    written = [folder / "benchmark.json", folder / "benchmark.txt"]
     result.write(written[0])
+    written[1].write_text(plain_text(result), encoding="utf-8")
     if find_spec("matplotlib") is not None:
         from mini_bert.benchmarks.picture import draw
 

@@ -20,14 +20,27 @@ def render(result: BenchmarkResult) -> Group:
     from rich.text import Text
 
     return Group(
-        Text(_headline(result)),
+        Text(_headline(result) + "\n"),
         _training_table(result),
-        *(Text(f"  {line}") for line in summary(result)),
+        *(Text(line) for line in [*summary(result), *_failures(result.training), ""]),
         _inference_table(result),
+        *(Text(line) for line in _failures(result.inference)),
         _scaling_table(result),
         _gradient_table(result.embedding_gradient),
         _cold_start_table(result),
     )
+
+
+def plain_text(result: BenchmarkResult) -> str:
+    """The same, as text of at most 150 columns."""
+    import io
+
+    from rich.console import Console
+
+    console = Console(width=150, file=io.StringIO(), color_system=None, force_terminal=False)
+    with console.capture() as captured:
+        console.print(render(result))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
 
 
 def summary(result: BenchmarkResult) -> list[str]:
@@ -63,11 +76,16 @@ def _headline(result: BenchmarkResult) -> str:
     lines = [
         f"{machine.processor}, {machine.cores} cores, {machine.threads} threads; {machine.blas}; {versions}",
         f"{machine.date}, load {machine.load_before:.1f} to {machine.load_after:.1f}; batch {result.rows} x "
-        f"{result.tokens} tokens, {result.masked:.0f} masked",
+        f"{result.tokens} tokens, {result.masked:.0f} masked; the processor has {'' if machine.bfloat16 else 'no '}"
+        f"bf16 instructions",
     ]
     if shell:
         lines.append(f"OPENBLAS_CORETYPE={shell} of this shell is not handed on to the contestants.")
     return "\n".join(lines)
+
+
+def _failures(contest: Contest) -> list[str]:
+    return [f"{entry.title}: {entry.failure}." for entry in contest.entries if entry.failure]
 
 
 def _training_table(result: BenchmarkResult) -> Table:
@@ -87,7 +105,7 @@ def _training_table(result: BenchmarkResult) -> Table:
         if entry.name in PRODUCTS:
             continue
         if not entry.seconds:
-            table.add_row(entry.title, f"[yellow]{entry.failure}[/]")
+            table.add_row(entry.title, "-")
             continue
         speed = result.tokens_per_second(entry)
         table.add_row(
@@ -110,7 +128,7 @@ def _inference_table(result: BenchmarkResult) -> Table:
         table.add_column(column, justify="right")
     for entry in inference.entries:
         if not entry.seconds:
-            table.add_row(entry.title, f"[yellow]{entry.failure}[/]")
+            table.add_row(entry.title, "-")
             continue
         table.add_row(
             entry.title, *_milliseconds(entry.quartiles), _speed_up(inference, "ours", entry), _mb(entry.peak_bytes)
@@ -155,9 +173,10 @@ def _cold_start_table(result: BenchmarkResult) -> Table:
 
 
 def _table(title: str, first: str) -> Table:
+    from rich import box
     from rich.table import Table
 
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE)
     table.add_column(first)
     return table
 

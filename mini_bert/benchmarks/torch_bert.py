@@ -19,7 +19,8 @@ def build(shape: Any, *, attention: str = "sdpa", last_block_rows: bool = False)
     Args:
         shape: an object with the fields of `ModelConfig`.
         attention: `sdpa`, or `plain` for the two matrix products and the softmax written out.
-        last_block_rows: compute queries, feed-forward and LayerNorms of the last block at the masked rows only.
+        last_block_rows: compute the last block's output projection, feed-forward and LayerNorms at the masked rows
+            only; queries and attention, a small part of the work, stay whole, as their product is one with K and V.
     """
     import torch
     from torch import nn

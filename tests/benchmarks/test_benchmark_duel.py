@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mini_bert.benchmarks import mkl_avx512
+from mini_bert.benchmarks.contestants import TORCH_TRAINING, beyond
 from mini_bert.benchmarks.duel import alternate, qualify
 from mini_bert.benchmarks.workload import Workload
 
@@ -67,3 +70,25 @@ def test_the_fastest_variant_takes_part(fake: Any, no_workload: Workload) -> Non
     chosen, trials = qualify(fake("a", variants=variants), no_workload, threads=1, steps=1)
     assert chosen.options == {"name": "a", "work": 0}
     assert set(trials) == {"work 3000000", "work 0"}
+
+
+AMD = {"vendor_id": "AuthenticAMD", "flags": "avx2 avx512f"}
+
+
+@pytest.mark.parametrize("processor", [AMD | {"vendor_id": "GenuineIntel"}, AMD | {"flags": "avx2"}, {}])
+def test_mkl_is_left_alone_where_it_uses_what_there_is(processor: dict[str, str], tmp_path: Path) -> None:
+    assert mkl_avx512.environment(tmp_path, processor) is None
+    assert [contestant.name for contestant in beyond(None)] == ["torch-compiled-last-block"]
+
+
+def test_without_a_compiler_mkl_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert mkl_avx512.environment(tmp_path, AMD) is None
+
+
+def test_contestants_beyond_the_comparison_do_not_count() -> None:
+    shown = beyond({"LD_PRELOAD": "some.so"})
+    assert len(shown) == 3
+    assert not any(contestant.rival for contestant in shown)
+    assert [contestant.environment.get("LD_PRELOAD") for contestant in shown] == [None, "some.so", "some.so"]
+    assert all(contestant.rival for contestant in TORCH_TRAINING)

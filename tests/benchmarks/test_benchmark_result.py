@@ -5,11 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from mini_bert.benchmarks.picture import draw
 from mini_bert.benchmarks.result import BenchmarkResult, Scaling
-from mini_bert.benchmarks.tables import render, summary
+from mini_bert.benchmarks.tables import plain_text, summary
 from mini_bert.errors import DataError, MissingExtraError
 
 
@@ -68,15 +67,19 @@ def test_the_summary_says_what_was_measured(result: BenchmarkResult) -> None:
 
 
 def test_the_tables_hold_the_figures_and_the_reasons(result: BenchmarkResult) -> None:
-    console = Console(width=200, record=True, file=open("/dev/null", "w", encoding="utf-8"))  # noqa: SIM115, PTH123
-    console.print(render(result))
-    text = console.export_text()
-    console.file.close()
+    text = plain_text(result)
     assert "40,960" in text
     assert "torch.compile needs a C++ compiler" in text
     assert "OPENBLAS_CORETYPE=Haswell of this shell is not handed on" in text
     assert "failed" in text  # the program that did not start
     assert f"tokens to the power of {result.scaling.exponent:.2f}" in text
+    assert max(map(len, text.splitlines())) <= 150
+
+
+def test_committed_tables_are_those_of_the_committed_result() -> None:
+    results = Path(__file__).parents[2] / "docs" / "results"
+    for path in results.glob("benchmark*.json"):
+        assert path.with_suffix(".txt").read_text(encoding="utf-8") == plain_text(BenchmarkResult.read(path))
 
 
 def test_without_matplotlib_the_extra_is_named(
