@@ -72,8 +72,11 @@ def learn_vocabulary(
 
     Raises:
         DataError: the words yield fewer pieces than `size`, or there are none.
-        InvalidInputError: `size` does not hold the special pieces and the alphabet, or a word is not one word.
+        InvalidInputError: `size` does not hold the special pieces and the alphabet, `min_frequency` is below 1, or a
+            word is not one word.
     """
+    if min_frequency < 1:
+        raise InvalidInputError("min_frequency", got=min_frequency, expected="at least 1")
     for word in word_counts:
         if split_words(word) != [word]:
             raise InvalidInputError(
@@ -169,7 +172,7 @@ def _join_pairs(words: list[tuple[str, int]], pieces: list[str], size: int, min_
                 heapq.heappush(heap, (-count, pair))
             continue
         joined = pieces[ord(pair[0])] + pieces[ord(pair[1])][len(CONTINUATION) :]
-        if joined not in symbol_of:
+        if joined not in symbol_of:  # no corpus is known in which two pairs make one piece; it would keep its number
             symbol_of[joined] = chr(len(pieces))
             pieces.append(joined)
         symbol = symbol_of[joined]

@@ -82,6 +82,7 @@ def test_the_same_as_the_definition_on_stutters(words: dict[str, int], size: int
         assert learn_vocabulary(words, size, min_frequency) == expected
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(max_size=12), max_size=8), st.randoms())
 def test_counting_does_not_depend_on_order_or_cuts(lines: list[str], chance: random.Random) -> None:
     counts = count_words(lines)
@@ -190,3 +191,8 @@ def test_a_vocabulary_smaller_than_its_alphabet_is_an_error_that_says_how_large_
 def test_words_that_are_no_words_are_refused(word: str) -> None:
     with pytest.raises(InvalidInputError, match="word_counts: got"):
         learn_vocabulary({word: 3, "ab": 2}, 20)
+
+
+def test_pairs_that_never_occur_cannot_be_joined() -> None:
+    with pytest.raises(InvalidInputError, match="min_frequency: got 0; expected at least 1"):
+        learn_vocabulary({"ab": 2}, 8, min_frequency=0)
