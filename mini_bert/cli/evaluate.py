@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from mini_bert.config.schema import Config
     from mini_bert.data.tokens import TokenCorpus
 
+_OVERFIT_STEPS = 1000
+"""Updates after which a batch counts as not learned; the smallest models need the most."""
+
 
 def evaluate(
     model: Positional[Annotated[str, arg(metavar="RUN")]],
@@ -78,13 +81,12 @@ def _overfit(config: Config, tokens: TokenCorpus, progress: Any, json: bool) -> 
     from mini_bert.data.batches import BatchStream
     from mini_bert.evaluation.overfit import overfit_one_batch
 
-    steps = 1000
     result = overfit_one_batch(
         config,
         BatchStream(tokens.train, config, tokens.tokenizer).batch(0),
-        steps,
+        _OVERFIT_STEPS,
         threads=config.run.threads,
-        progress=lambda done, loss, accuracy: progress("learning one batch by heart", done, steps),
+        progress=lambda done, loss, accuracy: progress("learning one batch by heart", done, _OVERFIT_STEPS),
     )
     print_result(result.to_dict(), json=json)
     return DONE if result.passed else CHECK_FAILED

@@ -37,8 +37,10 @@ def print_result(result: Mapping[str, Any], *, json: bool) -> None:
 def command() -> str:
     """How this program was called, so that what is shown can be copied: `mini-bert`, or `.venv/bin/mini-bert`."""
     called = sys.argv[0] if sys.argv else ""
+    if Path(called).parts[-2:] == ("mini_bert", "__main__.py"):
+        return "python -m mini_bert"
     if Path(called).name != "mini-bert":
-        return "python -m mini_bert" if Path(called).name == "__main__.py" else "mini-bert"
+        return "mini-bert"
     found = shutil.which("mini-bert")
     same = found is not None and Path(found).resolve() == Path(called).resolve()
     here = Path(called).absolute()

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from mini_bert.cli import main
-from mini_bert.data import sources
+from mini_bert.data import documents, sources
 
 
 @pytest.fixture
@@ -19,8 +19,8 @@ def registry(monkeypatch, tmp_path):
         return sources.Source(name, kind, f"The title of {name}", "CC0", (file,), "plain")
 
     registered = {"here": source("here", "corpus"), "elsewhere": source("elsewhere", "tasks")}
-    for module in ("mini_bert.data.sources", "mini_bert.data.documents"):
-        monkeypatch.setattr(f"{module}.SOURCES", registered)
+    for module in (sources, documents):
+        monkeypatch.setattr(module, "SOURCES", registered)
     monkeypatch.setenv("MINI_BERT_DATA", str(tmp_path))
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "a.txt").write_bytes(text)

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
@@ -128,10 +127,3 @@ def test_verbs_run_blas_with_one_thread_unless_told_before():
     free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=free)
     assert done.stdout.splitlines()[-1] == "{1}"
-
-
-def test_nothing_imports_the_command_line():
-    package = Path(mini_bert.__file__).parent
-    for path in package.rglob("*.py"):
-        if path.parent.name != "cli" and path.name != "__main__.py":
-            assert "mini_bert.cli" not in path.read_text(encoding="utf-8").replace('"mini_bert.cli:main"', ""), path
