@@ -1,0 +1,182 @@
+"""Shards on threads: the sum over shards is the whole, and its bits do not know how many threads there were."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mini_bert.batch import Batch
+from mini_bert.config.schema import ModelConfig
+from mini_bert.errors import InvalidInputError
+from mini_bert.model.bert import MiniBERT
+from mini_bert.model.parameters import Parameters
+from mini_bert.ops.contract import Array
+from mini_bert.random_streams import RandomStream
+from mini_bert.training.parallel import ShardPool, shard_bounds
+
+V, B, T = 64, 9, 12
+DROPOUT = RandomStream(seed=3, name="dropout", step=2)
+
+
+def model_of(dtype: Any = np.float64) -> MiniBERT:
+    config = ModelConfig(
+        vocab_size=V,
+        hidden_size=16,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=20,
+        max_position_embeddings=T,
+    )
+    model = MiniBERT(config, dtype)
+    model.parameters.buffer[...] += 0.2 * np.random.default_rng(0).normal(size=model.parameters.buffer.size)
+    return model
+
+
+def batch_of() -> Batch:
+    """Unequal numbers of masked positions; rows 4 and 5, which are shard 2 of 4, have none."""
+    rng = np.random.default_rng(1)
+    ids = rng.integers(5, V, (B, T))
+    mask = np.arange(T) < rng.integers(6, T + 1, B)[:, None]
+    counts = [5, 1, 2, 1, 0, 0, 3, 4, 1]
+    positions = np.concatenate([b * T + np.sort(rng.choice(6, n, replace=False)) for b, n in enumerate(counts)])
+    return Batch(ids, mask, None, positions, rng.integers(5, V, positions.size), first_row=2)
+
+
+def summed(model: MiniBERT, shards: int, threads: int, dropout: RandomStream | None) -> tuple[float, int, int, Array]:
+    with ShardPool(threads, shards) as pool:
+        total = pool.gradients(model, batch_of(), dropout)
+        return total.loss_sum, total.n_masked, total.n_correct, total.gradient.copy()
+
+
+def test_bounds() -> None:
+    assert shard_bounds(8, 4) == [(0, 2), (2, 4), (4, 6), (6, 8)]
+    assert shard_bounds(9, 4) == [(0, 2), (2, 4), (4, 6), (6, 9)]
+    assert shard_bounds(3, 3) == [(0, 1), (1, 2), (2, 3)]
+    for rows in range(1, 20):
+        for shards in range(1, rows + 1):
+            sizes = [stop - start for start, stop in shard_bounds(rows, shards)]
+            assert sum(sizes) == rows
+            assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("dropout", [None, DROPOUT], ids=["no dropout", "dropout"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 1e-6)])
+@pytest.mark.parametrize("shards", [2, 3, 4, 9])
+def test_shards_sum_to_the_whole(shards: int, dtype: Any, tolerance: float, dropout: RandomStream | None) -> None:
+    model, batch = model_of(dtype), batch_of()
+    whole = Parameters(model.config, dtype)
+    loss, n_masked = model.mlm_loss_and_gradients(batch, whole, dropout)
+    loss_sum, masked, _, gradient = summed(model, shards, 1, dropout)
+    assert masked == n_masked == 17
+    assert loss_sum == pytest.approx(loss, rel=tolerance)
+    assert np.linalg.norm(gradient - whole.buffer) <= tolerance * np.linalg.norm(whole.buffer)
+
+
+@pytest.mark.parametrize("dropout", [None, DROPOUT], ids=["no dropout", "dropout"])
+@pytest.mark.parametrize("shards", [1, 4, 5])
+def test_number_of_threads_changes_no_bit(shards: int, dropout: RandomStream | None) -> None:
+    model = model_of(np.float32)
+    results = [summed(model, shards, threads, dropout) for threads in (1, 2, 3, 4, 4)]
+    for loss_sum, n_masked, n_correct, gradient in results[1:]:
+        assert (loss_sum, n_masked, n_correct) == results[0][:3]
+        assert gradient.tobytes() == results[0][3].tobytes()
+
+
+@pytest.mark.parametrize("shards", range(1, 8))
+def test_order_of_summation_is_a_balanced_tree(shards: int) -> None:
+    model, batch = model_of(np.float32), batch_of()
+    losses, buffers = [], []
+    with ShardPool(1, shards) as pool:
+        for start, stop in shard_bounds(B, shards):
+            gradients = Parameters(model.config, np.float32)
+            losses.append(model.mlm_loss_and_gradients(batch.rows(start, stop), gradients)[0])
+            buffers.append(gradients.buffer)
+        total = pool.gradients(model, batch)
+        while len(buffers) > 1:  # neighbours first; one that is left over waits
+            pairs = range(0, len(buffers), 2)
+            buffers = [sum(buffers[i + 1 : i + 2], buffers[i]) for i in pairs]
+            losses = [sum(losses[i + 1 : i + 2], losses[i]) for i in pairs]
+        assert total.gradient.tobytes() == buffers[0].tobytes()
+        assert total.loss_sum == losses[0]
+
+
+def test_right_predictions_are_counted() -> None:
+    model, batch = model_of(), batch_of()
+    best = model.mlm_logits(batch).argmax(axis=1)
+    targets = np.where(np.arange(17) % 3 == 0, best, (best + 1) % V)
+    with ShardPool(2, 4) as pool:
+        assert pool.gradients(model, batch._replace(target_ids=targets)).n_correct == 6
+
+
+def test_a_pool_forgets_the_batch_before() -> None:
+    model, batch = model_of(np.float32), batch_of()
+    first = summed(model, 4, 2, DROPOUT)
+    with ShardPool(2, 4) as pool:
+        pool.gradients(model, batch._replace(input_ids=batch.input_ids[::-1]))
+        again = pool.gradients(model, batch, DROPOUT)
+        assert again.gradient.tobytes() == first[3].tobytes()
+
+
+def test_a_pool_takes_another_model() -> None:
+    with ShardPool(2, 2) as pool:
+        pool.gradients(model_of(), batch_of())
+        small = MiniBERT(model_of().config.model_copy(update={"num_hidden_layers": 1}))
+        assert pool.gradients(small, batch_of()).gradient.size == small.parameters.buffer.size
+
+
+def test_no_masked_position_anywhere() -> None:
+    batch = batch_of()._replace(masked_positions=np.empty(0, np.int64), target_ids=np.empty(0, np.int64))
+    with ShardPool(2, 4) as pool:
+        loss_sum, n_masked, n_correct, gradient = pool.gradients(model_of(), batch)
+    assert (loss_sum, n_masked, n_correct) == (0.0, 0, 0)
+    assert not gradient.any()
+
+
+def test_errors_of_a_shard_reach_the_caller() -> None:
+    batch = batch_of()
+    ids = batch.input_ids.copy()
+    ids[8, 0] = V
+    with ShardPool(2, 4) as pool:
+        with pytest.raises(InvalidInputError, match=f"input_ids: got {V}"):
+            pool.gradients(model_of(), batch._replace(input_ids=ids))
+        assert pool.gradients(model_of(), batch).n_masked == 17
+
+
+@pytest.mark.parametrize(("threads", "shards"), [(0, 4), (-1, 4), (2, 0), (None, 0)])
+def test_refused(threads: int | None, shards: int) -> None:
+    with pytest.raises(InvalidInputError, match="threads, shards"):
+        ShardPool(threads, shards)
+
+
+def test_no_more_threads_than_shards() -> None:
+    assert ShardPool(8, 3).threads == 3
+    assert ShardPool(2, 3).threads == 2
+    assert 1 <= ShardPool(None, 3).threads <= 3
+
+
+def test_elementwise_covers_each_element_once() -> None:
+    with ShardPool(3, 4) as pool:
+        for size in (1, 2, 3, 10, 101):
+            counts = np.zeros(size, int)
+
+            def add(part: slice, counts: Array = counts) -> None:
+                counts[part] += 1
+
+            pool.elementwise(add, size)
+            assert np.all(counts == 1)
+
+
+def test_blas_has_one_thread_inside_and_its_own_number_after() -> None:
+    from threadpoolctl import threadpool_info
+
+    def blas_threads() -> list[int]:
+        return [entry["num_threads"] for entry in threadpool_info() if entry["user_api"] == "blas"]
+
+    before = blas_threads()
+    with ShardPool(2, 4):
+        assert set(blas_threads()) == {1}
+    assert blas_threads() == before
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("shard")]
