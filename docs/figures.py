@@ -1,0 +1,144 @@
+"""Measured figures in prose: `python docs/figures.py` writes them anew from the result files in `docs/results/`.
+
+A page holds a block between `<!-- figures: NAME -->` and `<!-- end -->`; what stands in it is made here, and a test
+checks that it is what the result files say. `--check` only compares, and exits 1 where a page is behind.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mini_bert.benchmarks import tables
+from mini_bert.benchmarks.result import BenchmarkResult
+from mini_bert.reports.evaluation import differences_table, evaluation_table
+from mini_bert.reports.pages import read_result
+from mini_bert.reports.progression import progression_table
+from mini_bert.reports.projection import projection_table
+from mini_bert.reports.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+_BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def training_table(result: BenchmarkResult) -> Table:
+    """Speed and memory of a training step, ours and the others'."""
+    rows = []
+    strong = []
+    for entry in result.training.finished():
+        if entry.name in tables.PRODUCTS:
+            continue
+        ratio = "" if entry.name == "ours" else f"{result.training.speed_up('ours', entry.name).median:.2f}"
+        strong += [len(rows)] if entry.name == "ours" else []
+        speed = result.tokens_per_second(entry).median
+        rows.append((entry.title, f"{speed:,.0f}", ratio, f"{entry.peak_bytes / 1e6:,.0f}"))
+    machine = result.machine
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    return Table(
+        f"Training step, {result.rows} x {result.tokens} tokens, {result.masked:.0f} masked",
+        ("float32 unless said otherwise", "tokens/s", "ours is … times as fast", "peak memory, MB"),
+        tuple(rows),
+        (f"{machine.processor}, {machine.threads} threads, {machine.blas}; {versions}; {machine.date}.",),
+        strong=tuple(strong),
+    )
+
+
+def inference_table(result: BenchmarkResult) -> Table:
+    """fill-mask of one sentence."""
+    rows = tuple(
+        (
+            entry.title,
+            f"{1e3 * entry.quartiles.median:.2f}",
+            "" if entry.name == "ours" else f"{result.inference.speed_up('ours', entry.name).median:.2f}",
+        )
+        for entry in result.inference.finished()
+    )
+    return Table(
+        "fill-mask of one 16-token sentence in a loaded process, tokenising and top-k included",
+        ("", "ms", "ours is … times as fast"),
+        rows,
+    )
+
+
+def _sentences(lines: list[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines) + "\n"
+
+
+def _run(name: str) -> dict[str, Any]:
+    return {part["kind"]: part for part in read_result(RESULTS / f"{name}.json")["results"]}
+
+
+def _benchmark() -> BenchmarkResult:
+    return BenchmarkResult.read(RESULTS / "benchmark.json")
+
+
+def speed() -> str:
+    """The training contest in the README."""
+    result = _benchmark()
+    return training_table(result).markdown() + "\n" + _sentences(tables.summary(result))
+
+
+def benchmark() -> str:
+    """Everything that was measured about speed."""
+    return "```text\n" + tables.plain_text(_benchmark()) + "```\n"
+
+
+def demo() -> str:
+    """What `make demo` reached, in the README."""
+    return evaluation_table(_run("demo")["evaluation"]).markdown()
+
+
+def learned(name: str) -> str:
+    """All tables of one run."""
+    run = _run(name)
+    drawn = [
+        evaluation_table(run["evaluation"]),
+        differences_table(run["evaluation"]),
+        progression_table({int(steps): values for steps, values in run["progression"]["measured"].items()}),
+        projection_table(run["projection"]),
+    ]
+    return "\n".join(table.markdown() for table in drawn)
+
+
+FIGURES: dict[str, Callable[[], str]] = {
+    "speed": speed,
+    "inference": lambda: inference_table(_benchmark()).markdown(),
+    "benchmark": benchmark,
+    "demo": demo,
+    "demo_run": lambda: learned("demo"),
+    "hour_run": lambda: learned("hour"),
+}
+"""Name of a block → the function that writes it."""
+
+
+def pages() -> Iterator[Path]:
+    """The README and all pages of the documentation."""
+    yield ROOT / "README.md"
+    yield from sorted((ROOT / "docs").rglob("*.md"))
+
+
+def written_anew(text: str) -> str:
+    """`text` with every block as the result files say."""
+    return _BLOCK.sub(lambda match: f"{match[1]}{FIGURES[match[2]]()}{match[3]}", text)
+
+
+def main() -> int:
+    """Write the pages, or with `--check` name those that are behind."""
+    behind = []
+    for path in pages():
+        text = path.read_text(encoding="utf-8")
+        if (anew := written_anew(text)) != text:
+            behind.append(str(path.relative_to(ROOT)))
+            if "--check" not in sys.argv:
+                path.write_text(anew, encoding="utf-8")
+    if behind:
+        print(("behind: " if "--check" in sys.argv else "written: ") + ", ".join(behind))
+    return int(bool(behind) and "--check" in sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
