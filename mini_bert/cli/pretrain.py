@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -76,7 +77,7 @@ def train_and_show(config: Config, *, json: bool) -> int:
     print_result(measured, json=json)
     if not json:
         _print_clozes(measured["clozes"])
-        _print_next(result, config)
+        _print_next(result, config, _example(config, measured["clozes"]))
     return DONE
 
 
@@ -111,7 +112,7 @@ def _measure(result: PretrainResult, config: Config, tokens: TokenCorpus, info: 
     with preparation() as progress:
         evaluation = evaluate_run(result.model, config, tokens, progress=progress)
     projection = project(
-        step_seconds=seconds_per_step(read_metrics(result.run / "metrics.jsonl")),
+        step_seconds=seconds_per_step(read_metrics(result.run / "metrics.jsonl")) or _mean_step_seconds(result),
         training_bytes=training_bytes,
         training_bytes_estimated=estimate_training_bytes(config, info.threads) if info else None,
         evaluation_seconds=evaluation["seconds"],
@@ -136,6 +137,11 @@ def _measure(result: PretrainResult, config: Config, tokens: TokenCorpus, info: 
     }
 
 
+def _mean_step_seconds(result: PretrainResult) -> float | None:
+    """Of a run too short for a median."""
+    return result.train["seconds"] / result.step if result.train.get("seconds") else None
+
+
 def _print_clozes(clozes: list[dict[str, Any]]) -> None:
     from mini_bert.reports.quantities import percent
 
@@ -146,7 +152,14 @@ def _print_clozes(clozes: list[dict[str, Any]]) -> None:
         print(f"  {cloze['text']}\n      hidden: {cloze['hidden']}    model: {guesses}")
 
 
-def _print_next(result: PretrainResult, config: Config) -> None:
+def _example(config: Config, clozes: list[dict[str, Any]]) -> str:
+    """A sentence with [MASK] that suits the texts."""
+    if config.data.corpus == ("python-docs",) or not clozes:
+        return "Return the [MASK] of the list."
+    return str(clozes[0]["text"])
+
+
+def _print_next(result: PretrainResult, config: Config, example: str) -> None:
     name = result.run.name if config.run.directory == "runs" else result.run
     say = command()
     print(
@@ -155,7 +168,7 @@ The run is in {result.run}, its last checkpoint in {result.checkpoint}
 (a Hugging Face model folder: transformers opens it as it is).
 
 What to try next
-  {say} fill-mask {name} 'Return the [MASK] of the list.'
+  {say} fill-mask {name} {shlex.quote(example)}
   {say} tokenizer explain {name} 'unbelievable'
   {say} evaluate {name} --overfit-one-batch       # can it learn one batch by heart? A test of the machinery
   {say} pretrain --run longer --train.minutes 60
