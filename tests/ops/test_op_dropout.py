@@ -72,6 +72,15 @@ def test_elements_are_zero_or_scaled_as_the_draw_says() -> None:
             assert y[r, c] == pytest.approx(expected, rel=1e-15)
 
 
+def test_a_draw_that_equals_p_is_kept() -> None:
+    draws = stream_lanes(STREAM.seed, STREAM.name, STREAM.step, 0, 20)
+    assert len(set(draws)) == 20
+    for c in range(20):
+        _, saved = dropout.forward(np.ones((1, 20)), p=draws[c] / 65_536, stream=STREAM)
+        assert saved.keep is not None
+        assert saved.keep[0].tolist() == [draw >= draws[c] for draw in draws]
+
+
 def test_the_gradient_passes_where_the_value_passed() -> None:
     x = np.random.default_rng(0).normal(size=(5, 9))
     y, saved = dropout.forward(x, p=0.5, stream=STREAM)
