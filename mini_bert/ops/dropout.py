@@ -42,7 +42,7 @@ def forward(
         rows: numbers, counted from `first_row`, of the rows that `x` holds, where it does not hold all of them. They
             get the very draws that they would get within the whole.
     """
-    threshold = round(p * _LEVELS)
+    threshold = min(round(p * _LEVELS), _LEVELS - 1)
     if stream is None or threshold == 0:
         return x, Saved(None, 1.0)
     C = x.shape[-1]

@@ -31,12 +31,14 @@ def stable_softmax(x: Any, axis: int = -1) -> Array:
     [0.5, 0.5, 0.0]
 
     Raises:
-        InvalidInputError: `x` has no element along `axis`, or is not a number array.
+        InvalidInputError: `x` has no such axis or no element along it, or is not a number array.
     """
     values = np.asarray(x)
     if values.dtype.kind in "bui":
         values = values.astype(np.float64)
-    if values.dtype.kind not in "fc" or values.ndim == 0 or values.shape[axis] == 0:
+    if not -values.ndim <= axis < values.ndim:
+        raise InvalidInputError("axis", got=axis, expected=f"an axis of an array of shape {list(values.shape)}")
+    if values.dtype.kind not in "fc" or values.shape[axis] == 0:
         raise InvalidInputError(
             "x", got=f"{values.dtype} of shape {list(values.shape)}", expected="floats, at least one along the axis"
         )

@@ -81,6 +81,11 @@ def test_a_draw_that_equals_p_is_kept() -> None:
         assert saved.keep[0].tolist() == [draw >= draws[c] for draw in draws]
 
 
+def test_a_probability_next_to_one_keeps_one_draw_in_65536() -> None:
+    _, saved = dropout.forward(np.ones((1, 20)), p=0.999999, stream=STREAM)
+    assert saved.scale == 65_536.0
+
+
 def test_the_gradient_passes_where_the_value_passed() -> None:
     x = np.random.default_rng(0).normal(size=(5, 9))
     y, saved = dropout.forward(x, p=0.5, stream=STREAM)

@@ -84,7 +84,13 @@ def test_stable_softmax_takes_lists_and_whole_numbers_and_keeps_its_hands_off_th
     assert stable_softmax(np.zeros(4, np.float32)).dtype == np.float32
 
 
-@pytest.mark.parametrize("bad", [1.0, [], np.zeros((2, 0)), ["a"], np.array([None])])
+@pytest.mark.parametrize("bad", [[], np.zeros((2, 0)), ["a"], np.array([None])])
 def test_stable_softmax_refuses_what_has_no_softmax(bad: object) -> None:
     with pytest.raises(InvalidInputError, match=r"^x: got .* expected floats"):
         stable_softmax(bad)
+
+
+@pytest.mark.parametrize(("x", "axis"), [(1.0, -1), ([1.0, 2.0], 1), ([1.0, 2.0], -2)])
+def test_stable_softmax_refuses_an_axis_that_is_not_there(x: object, axis: int) -> None:
+    with pytest.raises(InvalidInputError, match=rf"^axis: got {axis}; expected an axis of an array of shape"):
+        stable_softmax(x, axis=axis)
