@@ -1,12 +1,12 @@
 """Hidden states → logits: one pair of functions a head, and the table that names them.
 
-    mlm:               logits = LayerNorm(GELU(x W + b)) Eᵀ + b_vocabulary   (HEAD.1)
+    mlm:               logits = LayerNorm(act(x W + b)) Eᵀ + b_vocabulary    (HEAD.1)
     pooler:            c = tanh(x[CLS] W + b)                                (HEAD.2)
     nsp, classifier:   logits = dropout(c) W + b                             (HEAD.3)
     token_classifier:  logits = dropout(x) W + b                             (HEAD.4)
 
-E is the table of token embeddings: the decoder is tied to it, and its gradient has two parts. BERT's next-sentence head
-has no dropout, its classifiers have.
+E is the table of token embeddings: the decoder is tied to it, and its gradient has two parts. The activation is that of
+the feed-forward networks, as in BERT. Its next-sentence head has no dropout, its classifiers have.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from mini_bert.config.schema import ModelConfig
+from mini_bert.model.feed_forward import ACTIVATIONS
 from mini_bert.model.forward_pass import Pass
 from mini_bert.model.parameters import Parameters
-from mini_bert.ops import dropout, gelu, layer_norm, linear, tanh
+from mini_bert.ops import dropout, layer_norm, linear, tanh
 from mini_bert.ops.contract import Array, rows_of
 
 
@@ -27,7 +28,7 @@ class MLMSaved(NamedTuple):
     """What the operations keep, and the decoder's input."""
 
     dense: linear.Saved
-    activation: gelu.Saved
+    activation: Any
     norm: layer_norm.Saved
     x: Array
 
@@ -37,7 +38,7 @@ def mlm_forward(x: Array, params: Parameters, config: ModelConfig, run: Pass) ->
     head = params.mlm
     h, dense_saved = linear.forward(x, head.W, head.b)
     h = run.tap("mlm.pre_activation", h)
-    a, activation_saved = gelu.forward(h)
+    a, activation_saved = ACTIVATIONS[config.hidden_act].forward(h)
     a = run.tap("mlm.activation", a)
     n, norm_saved = layer_norm.forward(a, head.gamma, head.beta, eps=config.layer_norm_eps)
     n = run.tap("mlm.output", n)
@@ -59,7 +60,7 @@ def mlm_backward(
     da, dgamma, dbeta = layer_norm.backward(run.tap("mlm.output", dn), saved.norm)
     head.gamma[...] += dgamma
     head.beta[...] += dbeta
-    (dh,) = gelu.backward(run.tap("mlm.activation", da), saved.activation)
+    (dh,) = ACTIVATIONS[config.hidden_act].backward(run.tap("mlm.activation", da), saved.activation)
     dx, dW, db = linear.backward(run.tap("mlm.pre_activation", dh), saved.dense)
     head.W[...] += dW
     head.b[...] += db
