@@ -104,6 +104,8 @@ def test_a_seed_and_an_epoch_change_the_order_and_the_masks(book: Path, letters:
     first = stream(config(str(book)), letters)
     other = stream(config(str(book), run={"seed": 1}), letters)
     assert (first.row_numbers(0) != other.row_numbers(0)).any()
+    steps = [first.batch(step).masked_positions for step in range(2)]
+    assert len(np.intersect1d(*steps)) < 0.4 * len(steps[0])
     n = first.rows_per_epoch
     everything = stream(config(str(book), batch_size=n), letters)
     orders = [everything.row_numbers(epoch) for epoch in range(2)]

@@ -17,6 +17,7 @@ from mini_bert.data.readers import (
     passages_of,
     read_brown,
     read_jsonl,
+    read_lines,
     read_plain,
     read_wikiextractor,
     read_wikitext,
@@ -87,6 +88,12 @@ class TestPlain:
         assert [d.name for d in read_documents(str(tmp_path / "*.txt"))] == [f"{n:02d}.txt" for n in range(50)]
         (tmp_path / "00.txt").unlink()
         assert next(read_documents(str(tmp_path / "*.txt"))).name == "01.txt#000000"
+
+
+def test_line_ends_of_all_kinds(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n\nfour")
+    assert list(read_lines(path)) == ["one", "two", "three", "", "four"]
 
 
 class TestOtherFormats:

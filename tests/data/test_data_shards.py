@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from mini_bert.data import shard_writer
 from mini_bert.data.shard_writer import ShardWriter
@@ -174,6 +176,40 @@ def test_a_hostile_index_is_refused(folder: Path, text: str) -> None:
 def test_a_hostile_index_with_a_right_sha256_is_refused(folder: Path, change: dict) -> None:
     rewrite_index(folder, change)
     refused(folder)
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+PLACES = [
+    *((field,) for field in ("files", "shards", "counts", "vocab_size", "format", "largest_id")),
+    *(("files", "tokens-00001.bin", field) for field in ("bytes", "sha256", "crc32_per_mib")),
+    *(("files", "documents.bin", field) for field in ("bytes", "sha256", "crc32_per_mib")),
+    ("counts", "tokens"),
+]
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.sampled_from(PLACES), value=PLAIN)
+def test_any_field_may_hold_anything(folder: Path, place: tuple[str, ...], value: object) -> None:
+    """The index is opened, or refused by name: no other error, whatever stands in a field."""
+    original = (folder / "index.json").read_bytes()
+    index = json.loads(original)
+    del index["sha256"]
+    inner = index
+    for step in place[:-1]:
+        inner = inner[step]
+    unchanged = inner[place[-1]] == value
+    inner[place[-1]] = value
+    (folder / "index.json").write_text(json.dumps(index | {"sha256": index_digest(index)}))
+    try:
+        TokenStore(folder)
+    except ChecksumError:
+        assert not unchanged
+    finally:
+        (folder / "index.json").write_bytes(original)
 
 
 def test_failing_writes_leave_nothing_and_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
