@@ -49,8 +49,9 @@ class RandomStream(NamedTuple):
 
     def words(self, first_block: int, blocks: int) -> NDArray[np.uint64]:
         """`4 * blocks` raw 64-bit words, beginning with those of block `first_block`."""
-        if not 0 <= self.seed < 2**64:
-            raise InvalidInputError("seed", got=self.seed, expected="an integer from 0 to 2**64 - 1")
+        for argument, value in (("seed", self.seed), ("step", self.step)):
+            if value != int(value) or not 0 <= value < 2**64:
+                raise InvalidInputError(argument, got=value, expected="an integer from 0 to 2**64 - 1")
         counter = np.array([first_block, 0, self.step, 0], np.uint64)
         key = np.array([self.seed, _name_key(self.name)], np.uint64)
         generator: Any = np.random.Philox(counter=counter, key=key)

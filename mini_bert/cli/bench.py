@@ -39,5 +39,14 @@ def bench(
         rows=rows,
         report=lambda message: print(message, file=sys.stderr, flush=True),
     )
-    print(result.model_dump_json(indent=2) if json else render(result))
+    if json:
+        print(result.model_dump_json(indent=2))
+    elif sys.stdout.isatty():
+        from rich.console import Console
+
+        Console().print(render(result))
+    else:
+        from mini_bert.benchmarks.tables import plain_text
+
+        print(plain_text(result), end="")
     return 0

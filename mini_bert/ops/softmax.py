@@ -25,7 +25,7 @@ class Saved(NamedTuple):
 
 
 def stable_softmax(x: Any, axis: int = -1) -> Array:
-    """Softmax of any array along `axis`, for any finite input: the one softmax of this package (SM.1).
+    """Softmax of any array along `axis`, for scores of any size: the one softmax of this package (SM.1).
 
     >>> stable_softmax([1e4, 1e4, -1e4]).tolist()
     [0.5, 0.5, 0.0]

@@ -1,7 +1,9 @@
 """Clipping of the gradient by its global norm (Pascanu, Mikolov and Bengio 2013).
 
-norm  = sqrt(Σ g²)                                                       (CLIP.1)
-scale = min(1, max_norm / norm)                                          (CLIP.2)
+    norm  = sqrt(Σ g²)                                                       (CLIP.1)
+    scale = min(1, max_norm / norm)                                          (CLIP.2)
+
+Derivation: docs/derivations/clipping.md.
 """
 
 from __future__ import annotations

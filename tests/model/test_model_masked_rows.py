@@ -85,54 +85,6 @@ def test_full_pass_without_dropout_is_forward() -> None:
     np.testing.assert_array_equal(logits, model.forward(IDS, MASK, BATCH.token_type_ids)[0])
 
 
-def test_dropout_drops() -> None:
-    model = small_bert()
-    losses = {
-        model.mlm_loss_and_gradients(BATCH, Parameters(model.config, np.float64), dropout)[0]
-        for dropout in (None, DROPOUT, DROPOUT._replace(step=5), DROPOUT._replace(seed=12))
-    }
-    assert len(losses) == 4
-
-
-def test_dropout_belongs_to_the_row_of_the_global_batch() -> None:
-    model = small_bert()
-    whole = Parameters(model.config, np.float64)
-    loss, _ = model.mlm_loss_and_gradients(BATCH, whole, DROPOUT)
-    parts, part_losses = Parameters(model.config, np.float64), []
-    for b in range(3):
-        part_losses.append(model.mlm_loss_and_gradients(BATCH.rows(b, b + 1), parts, DROPOUT)[0])
-    assert sum(part_losses) == pytest.approx(loss, rel=1e-13)
-    assert max(tensor.error for tensor in gradient_errors(parts, whole)) <= 1e-12
-    moved = model.mlm_loss_and_gradients(BATCH._replace(first_row=5), whole, DROPOUT)[0]
-    assert abs(moved - loss) > 1e-3
-
-
-@pytest.mark.parametrize("site", ["hidden_dropout_prob", "attention_probs_dropout_prob"])
-def test_both_probabilities_count(site: str) -> None:
-    def loss(**settings: float) -> float:
-        model = small_bert(**settings)
-        return model.mlm_loss_and_gradients(BATCH, Parameters(model.config, np.float64), DROPOUT)[0]
-
-    assert abs(loss() - loss(**{site: 0.0})) > 1e-3
-
-
-def test_dropout_sites_are_where_bert_has_them() -> None:
-    """Behind embeddings, attention weights and both sublayers, and nowhere else."""
-    model = small_bert()
-    drawn: list[str] = []
-
-    class Listening(RandomStream):
-        def at(self, site: str) -> RandomStream:
-            drawn.append(site)
-            return super().at(site)
-
-    model.mlm_loss_and_gradients(BATCH, Parameters(model.config, np.float64), Listening(*DROPOUT))
-    expected = ["embeddings"]
-    for i in range(2):
-        expected += [f"layer_{i}.attention.attention_weights", f"layer_{i}.attention", f"layer_{i}.feed_forward"]
-    assert drawn == expected
-
-
 def test_no_masked_position_is_no_loss() -> None:
     model = small_bert()
     gradients = Parameters(model.config, np.float64)

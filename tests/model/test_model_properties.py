@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import statistics
 
 import numpy as np
 import pytest
@@ -203,6 +204,15 @@ def test_embeddings_are_a_sum_of_three() -> None:
             np.testing.assert_allclose(cache["embeddings.sum"][b, t], total, rtol=1e-14)
             expected = normalised(total) * p["gamma_embeddings"] + p["beta_embeddings"]
             np.testing.assert_allclose(cache["embeddings.output"][b, t], expected, **TIGHT)
+
+
+@pytest.mark.parametrize("act", ["gelu", "relu"])
+def test_activation_of_feed_forward_and_head(act: str) -> None:
+    _, cache = small_bert(hidden_act=act).forward(IDS, MASK, TYPES)
+    for place in ("layer_0.feed_forward", "layer_1.feed_forward", "mlm"):
+        x = cache[f"{place}.pre_activation"]
+        expected = x * (x > 0) if act == "relu" else x * np.vectorize(statistics.NormalDist().cdf)(x)
+        np.testing.assert_allclose(cache[f"{place}.activation"], expected, rtol=1e-12, atol=1e-13)
 
 
 def test_forward_is_a_function_and_changes_nothing() -> None:
