@@ -147,7 +147,7 @@ def test_dropout_is_drawn_anew_each_step() -> None:
             return [training_step(state, batch_of(), config, 10, pool).loss for _ in range(2)]
 
     without, dropped = losses(0.0), losses(0.1)
-    assert without[0] == pytest.approx(without[1], rel=1e-9)
+    assert without[0] == pytest.approx(without[1], rel=1e-7)
     assert abs(dropped[0] - dropped[1]) > 1e-4
 
 
