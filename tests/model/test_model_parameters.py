@@ -135,6 +135,38 @@ def test_names_are_unique_here_and_at_hugging_face(heads: tuple[str, ...]) -> No
         assert row.hugging_face.startswith("bert.") == (encoder and bool(heads))
 
 
+def test_names_at_hugging_face() -> None:
+    """As `transformers` and Google's checkpoints have them."""
+    config = ModelConfig(**{**SHAPE, "num_hidden_layers": 1, "heads": ("mlm", "nsp", "classifier")})
+    modules = {
+        "token_embeddings": "bert.embeddings.word_embeddings",
+        "position_embeddings": "bert.embeddings.position_embeddings",
+        "segment_embeddings": "bert.embeddings.token_type_embeddings",
+        "gamma_embeddings": "bert.embeddings.LayerNorm",
+        "W_Q_0": "bert.encoder.layer.0.attention.self.query",
+        "W_K_0": "bert.encoder.layer.0.attention.self.key",
+        "W_V_0": "bert.encoder.layer.0.attention.self.value",
+        "W_O_0": "bert.encoder.layer.0.attention.output.dense",
+        "gamma1_0": "bert.encoder.layer.0.attention.output.LayerNorm",
+        "W1_0": "bert.encoder.layer.0.intermediate.dense",
+        "W2_0": "bert.encoder.layer.0.output.dense",
+        "gamma2_0": "bert.encoder.layer.0.output.LayerNorm",
+        "W_pooler": "bert.pooler.dense",
+        "W_mlm": "cls.predictions.transform.dense",
+        "gamma_mlm": "cls.predictions.transform.LayerNorm",
+        "W_nsp": "cls.seq_relationship",
+        "W_classifier": "classifier",
+    }
+    expected = {"b_vocabulary": "cls.predictions.bias"}
+    for name, module in modules.items():
+        expected[name] = f"{module}.weight"
+        if name.startswith("W"):
+            expected["b" + name[1:]] = f"{module}.bias"
+        elif name.startswith("gamma"):
+            expected[name.replace("gamma", "beta")] = f"{module}.bias"
+    assert {row.name: row.hugging_face for row in parameter_table(config)} == expected
+
+
 @every_head
 def test_number_of_parameters_by_formula(heads: tuple[str, ...]) -> None:
     V, H, I, T, L, labels = 13, 12, 10, 7, 2, 3
