@@ -66,10 +66,10 @@ TORCH_TRAINING = (
         libraries=_USUAL_LIBRARIES,
         rival=True,
     ),
-    _expert("torch", "PyTorch, masked rows, no dropout", _EAGER),
-    _expert("torch-compiled", "the same, compiled", _COMPILED, compile=True),
-    _expert("torch-bf16", "the same, bf16 autocast", _EAGER, bfloat16=True),
-    _expert("torch-bf16-compiled", "the same, bf16 autocast, compiled", _COMPILED, bfloat16=True, compile=True),
+    _expert("torch", "PyTorch", _EAGER),
+    _expert("torch-compiled", "PyTorch compiled", _COMPILED, compile=True),
+    _expert("torch-bf16", "PyTorch, bf16", _EAGER, bfloat16=True),
+    _expert("torch-bf16-compiled", "PyTorch compiled, bf16", _COMPILED, bfloat16=True, compile=True),
 )
 
 
@@ -116,7 +116,7 @@ TORCH_FILL_MASK = (
     ),
     Contestant(
         "torch-compiled",
-        "the same, compiled",
+        "PyTorch compiled, masked row only",
         f"{_TORCH}:ExpertFillMask",
         {"compile": True},
         variants=({"threads": 1}, {"threads": 2}),

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 PRODUCTS = ("sgemm", "sgemm-avx2")
 """Entries of the training contest that measure a rate, and train nothing."""
+BUSY = 0.5
+"""Load average before the start above which figures are not to be quoted."""
 
 
 def render(result: BenchmarkResult) -> Group:
@@ -55,6 +57,12 @@ def summary(result: BenchmarkResult) -> list[str]:
         f"{rate:.0f} GFLOP/s take {1e3 * floor.seconds.median:.0f} ms; our step reaches "
         f"{100 * result.share_of_floor(ours):.0f} % of that."
     ]
+    if result.machine.load_before > BUSY:
+        lines.insert(
+            0,
+            "Other programs were running: do not quote these figures. PyTorch's threads wait for each other "
+            "after every operation, and suffer more from company than ours.",
+        )
     for dtype in ("float32", "bfloat16"):
         rival = training.fastest_rival(dtype)
         if rival is not None:
@@ -90,7 +98,9 @@ def _failures(contest: Contest) -> list[str]:
 
 def _training_table(result: BenchmarkResult) -> Table:
     training = result.training
-    table = _table("Training step, float32 unless said otherwise", "contestant")
+    table = _table(
+        "Training step, float32 unless bf16 is said; PyTorch with masked rows only and no dropout", "contestant"
+    )
     for column in (
         "tokens/s",
         "quartiles",

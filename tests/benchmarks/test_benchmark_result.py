@@ -64,6 +64,9 @@ def test_the_summary_says_what_was_measured(result: BenchmarkResult) -> None:
     assert "0.90 times the fastest PyTorch in bfloat16 (torch-bf16)" in text
     assert "4.0 times transformers" in text
     assert "Peak memory 250 MB, 0.50 of the leanest PyTorch" in text
+    assert "do not quote" not in text
+    busy = result.model_copy(update={"machine": result.machine.model_copy(update={"load_before": 3.0})})
+    assert summary(busy)[0].startswith("Other programs were running: do not quote")
 
 
 def test_the_tables_hold_the_figures_and_the_reasons(result: BenchmarkResult) -> None:
