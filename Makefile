@@ -5,6 +5,7 @@
 #   make test-reference    compare with PyTorch, transformers, tokenizers and SciPy (a large install)
 #   make check             format, lint, types, import contract, tests
 #   make bench             speed and memory beside PyTorch
+#   make figures           write the measured figures of docs/results/ into README and documentation
 #   make docs              the documentation, in docs/_build/html
 #   make clean             remove the environment and everything built; runs/ stays
 #
@@ -21,7 +22,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-reference check bench docs clean
+.PHONY: help demo test test-reference check bench figures docs clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -43,7 +44,11 @@ check: $(VENV)/.dev $(VENV)/.test
 	$(MAKE) test
 
 bench: $(VENV)/.reference
-	$(BIN)/mini-bert bench --against torch
+	$(BIN)/mini-bert bench --against torch --output docs/results
+	$(MAKE) figures
+
+figures: $(VENV)/.core
+	$(BIN)/python docs/figures.py
 
 docs: $(VENV)/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mini_bert.reports.quantities import between, duration, figures, memory, number, percent
+from mini_bert.reports.quantities import between, duration, figures, memory, number, percent, within
 from mini_bert.reports.table import Table
 
 
@@ -15,11 +15,9 @@ def evaluation_table(result: Mapping[str, Any]) -> Table:
     rows = tuple(
         (
             line["label"],
-            number(line["loss"]),
-            between(line["loss_interval"]),
+            within(line["loss"], line["loss_interval"], 2),
             figures(line["perplexity"]),
-            percent(line["top1"]),
-            between(line["top1_interval"], 1, 100),
+            within(line["top1"], line["top1_interval"], 1, 100, " %"),
             percent(line["top5"]),
         )
         for line in result["table"]
@@ -27,7 +25,7 @@ def evaluation_table(result: Mapping[str, Any]) -> Table:
     title = f"Held-out masked tokens: {held_out['masked']:,} in {held_out['rows']:,} rows"
     return Table(
         title + (" (quick)" if result["quick"] else ""),
-        ("", "loss, nats", "95 %", "perplexity", "top-1", "95 %", "top-5"),
+        ("", "loss, nats", "perplexity", "top-1", "top-5"),
         rows,
         tuple(_notes(result)),
         strong=tuple(i for i, line in enumerate(result["table"]) if line["name"] == "model"),
@@ -65,6 +63,7 @@ def overfit_table(result: Mapping[str, Any]) -> Table:
 def _notes(result: Mapping[str, Any]) -> list[str]:
     baselines, tokens = result["baselines"], result["every_token"]
     notes = [
+        "± is the larger half of the 95 % interval, over rows.",
         f"Baselines are counted on {baselines['n_tokens']:,} tokens of the training text and see the same corrupted "
         f"rows; weights from a slice of {baselines['tuned_on']:,}: θ {baselines['theta_left']:g} and "
         f"{baselines['theta_right']:g}, γ {baselines['gamma']:g}.",

@@ -49,6 +49,27 @@ def between(ends: Sequence[float | None] | None, decimals: int = 3, scale: float
     return " – ".join(f"{scale * end:,.{decimals}f}" for end in ends if end is not None)
 
 
+def within(
+    value: float | None,
+    ends: Sequence[float | None] | None,
+    decimals: int = 3,
+    scale: float = 1,
+    unit: str = "",
+) -> str:
+    """A number and the larger half of its interval.
+
+    >>> within(4.2443, [4.1243, 4.3576], 2), within(0.3178, [0.3033, 0.3321], 1, 100, " %"), within(None, None)
+    ('4.24 ± 0.12', '31.8 ± 1.4 %', '—')
+    """
+    if value is None:
+        return NOTHING
+    written = f"{scale * value:,.{decimals}f}"
+    if ends is not None and None not in ends:
+        half = max(abs(value - end) for end in ends if end is not None)
+        written += f" ± {scale * half:,.{decimals}f}"
+    return written + unit
+
+
 def duration(seconds: float | None) -> str:
     """Seconds in the unit that suits them.
 

@@ -53,8 +53,8 @@ RESULT = {
 def test_evaluation():
     table = evaluation_table(RESULT)
     assert table.rows == (
-        ("Mini-BERT", "4.200", "4.100 – 4.300", "66.7", "31.8 %", "30.3 – 33.2", "50.0 %"),
-        ("unigram", "800.000", "799.900 – 800.100", "—", "31.8 %", "30.3 – 33.2", "50.0 %"),
+        ("Mini-BERT", "4.20 ± 0.10", "66.7", "31.8 ± 1.5 %", "50.0 %"),
+        ("unigram", "800.00 ± 0.10", "—", "31.8 ± 1.5 %", "50.0 %"),
     )
     assert "4,642" in table.title
     assert table.strong == (0,)
