@@ -44,7 +44,7 @@ check: $(VENV)/.dev $(VENV)/.test
 	$(MAKE) test
 
 bench: $(VENV)/.reference
-	$(BIN)/mini-bert bench --against torch --output docs/results
+	$(BIN)/mini-bert bench --against torch --out docs/results
 	$(MAKE) figures
 
 figures: $(VENV)/.core

@@ -59,7 +59,7 @@ def within(
     """A number and the larger half of its interval.
 
     >>> within(4.2443, [4.1243, 4.3576], 2), within(0.3178, [0.3033, 0.3321], 1, 100, " %"), within(None, None)
-    ('4.24 ± 0.12', '31.8 ± 1.4 %', '—')
+    ('4.24 ± 0.12', '31.8 ± 1.5 %', '—')
     """
     if value is None:
         return NOTHING
