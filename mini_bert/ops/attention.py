@@ -81,9 +81,7 @@ def forward(
         np.copyto(scores_BATS, MASKED_SCORE, where=~mask_BS[:, None, None, :])  # (ATT.2)
     scores_BATS = tap(f"{name}.scores", scores_BATS)
     probs_BATS, probs_saved = softmax.forward(scores_BATS)  # (ATT.3)
-    tapped_BATS = tap(f"{name}.attention_weights", probs_BATS)
-    if tapped_BATS is not probs_BATS:
-        probs_BATS, probs_saved = tapped_BATS, softmax.Saved(tapped_BATS)
+    probs_BATS = tap(f"{name}.attention_weights", probs_BATS)  # (ATT.8) is about softmax's own output, not the tap's
     dropped_BATS, dropout_saved = dropout.forward(probs_BATS, p=p, stream=stream, first_row=first_row, rows=rows)
     context_BATK = np.matmul(dropped_BATS, V_BASK, out=out_BATK)  # (ATT.5)
     return context_BATK, Saved(Q_BATK, K_BASK, V_BASK, probs_saved, dropped_BATS, dropout_saved, mask_BS)

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import NamedTuple
 
@@ -75,14 +75,16 @@ class ShardPool:
 
     def gradients(self, model: MiniBERT, batch: Batch, dropout: RandomStream | None = None) -> ShardSum:
         """Loss, gradient and number of right predictions of `batch`, summed over its shards."""
-        if not self._gradients or self._gradients[0].table != model.parameters.table:
+        layout = (model.parameters.table, model.dtype)
+        if not self._gradients or (self._gradients[0].table, self._gradients[0].buffer.dtype) != layout:
             self._gradients = [Parameters(model.config, model.dtype) for _ in range(self.shards)]
         bounds = shard_bounds(batch.input_ids.shape[0], self.shards)
-        parts = list(
-            self._executor.map(
-                lambda i: _shard(model, batch.rows(*bounds[i]), self._gradients[i], dropout), range(self.shards)
-            )
-        )
+        futures = [
+            self._executor.submit(_shard, model, batch.rows(start, stop), gradients, dropout)
+            for (start, stop), gradients in zip(bounds, self._gradients, strict=True)
+        ]
+        wait(futures)  # all of them, also when one fails: none may still write to a buffer that the next call fills
+        parts = [future.result() for future in futures]
         self._add_tree()
         loss_sums, n_masked, n_correct = zip(*parts, strict=True)
         return ShardSum(_tree_sum(list(loss_sums)), sum(n_masked), sum(n_correct), self._gradients[0].buffer)
@@ -120,6 +122,8 @@ def _shard(
         return value
 
     gradients.buffer[...] = 0
+    if not batch.input_ids.shape[0]:  # fewer rows than shards
+        return 0.0, 0, 0
     loss_sum, n_masked = model.mlm_loss_and_gradients(batch, gradients, dropout, tap=count_correct)
     return loss_sum, n_masked, correct
 

@@ -145,6 +145,31 @@ def test_errors_of_a_shard_reach_the_caller() -> None:
         assert pool.gradients(model_of(), batch).n_masked == 17
 
 
+def test_no_shard_is_still_at_work_when_another_has_failed() -> None:
+    """The next call would share its buffers with it."""
+    release, finished = threading.Event(), threading.Event()
+
+    class Failing(MiniBERT):
+        def mlm_loss_and_gradients(self, batch: Batch, *arguments: Any, **named: Any) -> tuple[float, int]:
+            if batch.first_row == 2:
+                threading.Timer(0.05, release.set).start()
+                raise FloatingPointError
+            release.wait()
+            finished.set()
+            return super().mlm_loss_and_gradients(batch, *arguments, **named)
+
+    with ShardPool(2, 2) as pool:
+        with pytest.raises(FloatingPointError):
+            pool.gradients(Failing.from_parameters(model_of().parameters), batch_of())
+        assert finished.is_set()
+
+
+def test_a_pool_takes_another_precision() -> None:
+    with ShardPool(1, 2) as pool:
+        for dtype in (np.float32, np.float64):
+            assert pool.gradients(model_of(dtype), batch_of()).gradient.dtype == dtype
+
+
 @pytest.mark.parametrize(("threads", "shards"), [(0, 4), (-1, 4), (2, 0), (None, 0)])
 def test_refused(threads: int | None, shards: int) -> None:
     with pytest.raises(InvalidInputError, match="threads, shards"):
@@ -180,3 +205,12 @@ def test_blas_has_one_thread_inside_and_its_own_number_after() -> None:
         assert set(blas_threads()) == {1}
     assert blas_threads() == before
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("shard")]
+
+
+def test_a_batch_of_fewer_rows_than_shards() -> None:
+    batch = batch_of()
+    rows = batch.input_ids.shape[0]
+    loss, n_masked, _, gradient = summed(model_of(), 1, 1, None)
+    more = summed(model_of(), rows + 3, 2, None)
+    assert more[:2] == (pytest.approx(loss, rel=1e-12), n_masked)
+    np.testing.assert_allclose(more[3], gradient, rtol=1e-9, atol=1e-12)

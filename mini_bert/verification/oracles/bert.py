@@ -100,8 +100,9 @@ def multi_head_attention(run: Conditions, x: Hidden, layer: int) -> Hidden:
 
 
 def decode(run: Conditions, x: Hidden) -> Nested:
-    """The head: dense, GELU, LayerNorm, then the inner product with the embedding of every piece, plus its bias."""
-    n = _normalise(run, oracle.gelu(_affine(run, x, "_mlm")), "_mlm")
+    """The head: dense, activation, LayerNorm, then the inner product with the embedding of every piece, plus its bias."""
+    activation = {"gelu": oracle.gelu, "relu": oracle.relu}[run.config.hidden_act]
+    n = _normalise(run, activation(_affine(run, x, "_mlm")), "_mlm")
     table, bias = run.parameters["token_embeddings"], run.parameters["b_vocabulary"]
 
     def scores(row: list[float]) -> list[float]:
