@@ -171,6 +171,6 @@ def test_the_tap_sees_and_replaces() -> None:
     seen.clear()
     attention.backward(dC, ablated_saved, tap=record, name="layer_0.attention")
     np.testing.assert_allclose(seen["layer_0.attention.attention_weights"], dC @ V.swapaxes(-1, -2), rtol=1e-14)
-    centred = seen["layer_0.attention.attention_weights"]
-    centred = 0.2 * (centred - centred.mean(axis=-1, keepdims=True))  # softmax's gradient at the weights that flowed on
-    np.testing.assert_allclose(seen["layer_0.attention.scores"], centred, atol=1e-14)
+    dP, P = seen["layer_0.attention.attention_weights"], weights(saved)  # softmax's own output, whatever the tap put in
+    dZ = P * (dP - (dP * P).sum(axis=-1, keepdims=True))
+    np.testing.assert_allclose(seen["layer_0.attention.scores"], dZ, atol=1e-14)
