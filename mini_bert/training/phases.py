@@ -9,7 +9,7 @@ Two losses of the training text itself, in nats, say where a model stands that c
 with P(Y=y, X=[MASK]) = m p(y) and P(Y=y, X=x) = p(y) (k [x=y] + r / V'), where p are the pieces' frequencies, m, r and
 k the shares that are masked, replaced and kept, and V' the number of pieces that a replacement may be. Post-LN BERTs
 first fall to u, then sit for a while between u and f (the plateau that is so often reported as "MLM loss stuck"): each
-place is read by itself. Only attention leads below f.
+place is read by itself, and a little by the average of its row. Only attention leads far below f.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ WAKING = "attention wakes up"
 REFINING = "refining"
 
 _MARGIN = 0.1
-"""Nats around u and f within which a loss counts as having reached them."""
+"""Nats above u within which a loss counts as having reached it."""
+_UNIFORM_ATTENTION = 0.3
+"""Nats below f that a model still on the plateau may reach: attention that has not woken up averages over the row, and
+which words the row is made of, wherever they stand, is worth about two tenths."""
 _WAKING_RATE = 1.0
 """Nats lost per e-fold of steps above which attention is still waking up."""
 _RECENT = 0.8
@@ -88,7 +91,7 @@ def learning_phase(steps: Sequence[int], losses: Sequence[float], known: Referen
     """The phase at the last of `steps`, from the losses so far (means over logging windows, in nats).
 
     1. above u + 0.1: `learning token frequencies`;
-    2. from there down to f - 0.1: `plateau near the unigram loss`;
+    2. from there down to f - 0.3: `plateau near the unigram loss`;
     3. below, and falling by more than 1 nat per e-fold of steps over the last fifth of the run: `attention wakes up`;
     4. below, and falling more slowly: `refining`.
 
@@ -101,7 +104,7 @@ def learning_phase(steps: Sequence[int], losses: Sequence[float], known: Referen
     loss = sum(losses[index] for index in newest) / len(newest)
     if loss > known.unigram_loss + _MARGIN:
         return LEARNING_FREQUENCIES
-    if loss >= known.attention_free_loss - _MARGIN:
+    if loss >= known.attention_free_loss - _UNIFORM_ATTENTION:
         return PLATEAU
     if len(recent) < 2:
         return WAKING
