@@ -100,7 +100,7 @@ def multi_head_attention(run: Conditions, x: Hidden, layer: int) -> Hidden:
 
 
 def decode(run: Conditions, x: Hidden) -> Nested:
-    """The head: dense, activation, LayerNorm, then the inner product with the embedding of every piece, plus its bias."""
+    """The head: dense, activation, LayerNorm, inner product with the embedding of every piece, plus its bias."""
     activation = {"gelu": oracle.gelu, "relu": oracle.relu}[run.config.hidden_act]
     n = _normalise(run, activation(_affine(run, x, "_mlm")), "_mlm")
     table, bias = run.parameters["token_embeddings"], run.parameters["b_vocabulary"]
