@@ -20,7 +20,7 @@ def demo(
     """Learn a vocabulary and a model from this machine's Python documentation, and show what it knows.
 
     No download: the text is the documentation of the standard library and of the core dependencies, about a million
-    words. The model is the default Mini-BERT of 2,966,144 parameters. Ctrl-C saves and says how to go on.
+    tokens. The model is the default Mini-BERT of 2,966,144 parameters. Ctrl-C saves and says how to go on.
 
     Examples:
       mini-bert demo

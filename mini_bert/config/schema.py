@@ -195,11 +195,11 @@ class EvaluationConfig(Section):
 
 
 class RunConfig(Section):
-    """Where and how to run; nothing here changes the result."""
+    """Where and how to run; of all this, only the seed changes the result."""
 
     name: str | None = Field(None, description="name of the run's folder; null: corpus and time")
     directory: str = Field("runs", description="folder that holds the runs")
-    seed: Integer = Field(0, ge=0, lt=2**64, description="seed of every random draw (this one does change the result)")
+    seed: Integer = Field(0, ge=0, lt=2**64, description="seed of every random draw")
     threads: Integer | None = Field(None, ge=1, description="worker threads; null: one a core")
     resume: str | None = Field(None, description="auto: the run's newest checkpoint; or a checkpoint's path")
 
