@@ -34,7 +34,7 @@ test: $(VENV)/.test
 	$(PYTEST) -m "not (reference or data or slow or nightly)"
 
 test-reference: $(VENV)/.reference
-	$(PYTEST) -m "reference and not nightly"
+	$(PYTEST) -m "reference and not (data or nightly)"
 
 check: $(VENV)/.dev $(VENV)/.test
 	$(BIN)/ruff format --check .
