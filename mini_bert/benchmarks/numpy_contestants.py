@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mini_bert.benchmarks.workload import MASKING_STREAM, pieces, sentences
-from mini_bert.blas_kernel import kernel_in_use
+from mini_bert.machine import blas_kernel
 from mini_bert.random_streams import RandomStream
 
 if TYPE_CHECKING:
@@ -129,4 +129,4 @@ def _loop(table: Any, ids: Any, dy: Any) -> None:
 
 
 def _facts() -> dict[str, Any]:
-    return {"blas": kernel_in_use(), "versions": {"python": platform.python_version(), "numpy": np.__version__}}
+    return {"blas": blas_kernel(), "versions": {"python": platform.python_version(), "numpy": np.__version__}}

@@ -23,6 +23,7 @@ from mini_bert.benchmarks.tables import plain_text
 from mini_bert.benchmarks.workload import Workload, make_workload, vocabulary
 from mini_bert.config.schema import ModelConfig
 from mini_bert.errors import InvalidInputError, MissingExtraError
+from mini_bert.machine import available_cores
 
 Report = Callable[[str], None]
 
@@ -76,7 +77,7 @@ def run_benchmark(
         _require_reference()
     shape = ModelConfig() if shape is None else shape
     length = _QUICK if quick else _FULL
-    workers = _cores() if threads is None else threads
+    workers = available_cores() if threads is None else threads
     load_before = _load()
     with tempfile.TemporaryDirectory(prefix="mini-bert-bench-") as folder:
         model = Path(folder) / "model"
@@ -237,7 +238,7 @@ def _machine(threads: int, training: Contest, load_before: float) -> Machine:
     facts = _processor_facts()
     return Machine(
         processor=facts.get("model name") or platform.processor() or platform.machine(),
-        cores=_cores(),
+        cores=available_cores(),
         threads=threads,
         bfloat16=bool({"avx512_bf16", "amx_bf16", "bf16"} & set(facts.get("flags", facts.get("Features", "")).split())),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
@@ -256,10 +257,6 @@ def _processor_facts() -> dict[str, str]:
     except OSError:
         return {}
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _load() -> float:

@@ -17,12 +17,13 @@ import contextlib
 import gc
 import json
 import os
-import resource
 import sys
 import time
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol
+
+from mini_bert.machine import peak_bytes, resident_bytes
 
 
 class Runner(Protocol):
@@ -60,7 +61,7 @@ class Worker:
         module, _, function = builder.partition(":")
         build = getattr(import_module(module), function)
         gc.collect()
-        imported = resident_bytes()
+        imported = resident_bytes() or 0
         self._runner = build(Workload(**workload), options, threads)
         return {"imported_bytes": imported}
 
@@ -73,39 +74,19 @@ class Worker:
         return {"seconds": time.perf_counter() - start, "values": [values[0], values[-1]]}
 
     def _settle(self) -> dict[str, Any]:
-        self._peak_before_settling = peak_bytes()
+        self._peak_before_settling = peak_bytes() or 0
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # Linux: VmHWM := VmRSS
         return {}
 
     def _facts(self) -> dict[str, Any]:
         assert self._runner is not None, "prepare comes first"
-        settled = peak_bytes()
+        settled = peak_bytes() or 0
         peak = max(settled, self._peak_before_settling)
         return {"peak_bytes": peak, "settled_peak_bytes": settled, **self._runner.facts()}
 
     def _stop(self) -> dict[str, Any]:
         return {}
-
-
-def peak_bytes() -> int:
-    """The largest resident size of this process so far (VmHWM; where there is no /proc, `ru_maxrss`)."""
-    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
-
-
-def resident_bytes() -> int:
-    """The resident size of this process (VmRSS; where there is no /proc, the largest so far)."""
-    return _status("VmRSS") or peak_bytes()
-
-
-def _status(key: str) -> int:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith(f"{key}:"):
-                return int(line.split()[1]) * 1024
-    return 0
 
 
 def main() -> None:

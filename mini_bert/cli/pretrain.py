@@ -104,11 +104,12 @@ def _interrupted(result: PretrainResult, config: Config) -> int:
 def _measure(result: PretrainResult, config: Config, tokens: TokenCorpus, info: RunInfo | None) -> dict[str, Any]:
     """Everything that is said at the end, as plain values."""
     from mini_bert.cli.progress import preparation
-    from mini_bert.evaluation.projection import estimate_training_bytes, peak_memory_bytes, project, seconds_per_step
+    from mini_bert.evaluation.projection import estimate_training_bytes, project, seconds_per_step
     from mini_bert.evaluation.run import evaluate_run
+    from mini_bert.machine import peak_bytes
     from mini_bert.training.metrics_log import read_metrics
 
-    training_bytes = peak_memory_bytes()
+    training_bytes = peak_bytes()
     with preparation() as progress:
         evaluation = evaluate_run(result.model, config, tokens, progress=progress)
     projection = project(

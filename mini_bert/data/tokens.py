@@ -28,8 +28,8 @@ from mini_bert.data.sources import cache_home
 from mini_bert.data.split import held_out_documents, text_hash
 from mini_bert.data.vocabularies import given_or_learned
 from mini_bert.data.work import Progress, Work
-from mini_bert.data.workers import available_workers
 from mini_bert.errors import DataError
+from mini_bert.machine import available_cores
 from mini_bert.text.wordpiece import WordPiece
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def open_tokens(
     """
     entries = [parse_weight(entry) for entry in data.corpus]
     corpora = [open_corpus(name) for name, _ in entries]
-    work = Work(progress or (lambda *_: None), available_workers() if workers is None else workers)
+    work = Work(progress or (lambda *_: None), available_cores() if workers is None else workers)
     if tokenizer is None:
         tokenizer = given_or_learned(corpora, data.held_out_fraction, tokenizer_config, vocab_size, work)
     if tokenizer.vocab_size > vocab_size:

@@ -26,13 +26,6 @@ Result = TypeVar("Result")
 _SERVE = "import sys, pickle; sys.path[:] = {path!r}; from mini_bert.data.workers import serve; serve()"
 
 
-def available_workers() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def ordered_map(function: Callable[[Batch], Result], batches: Iterable[Batch], workers: int) -> Iterator[Result]:
     """`map(function, batches)` by `workers` processes; with none, in this one. `function` must pickle.
 

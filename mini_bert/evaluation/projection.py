@@ -7,11 +7,8 @@ extrapolated: it does not grow with the number of steps.
 from __future__ import annotations
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from mini_bert.errors import InvalidInputError
@@ -143,16 +140,3 @@ def verdict(value: float | None, budget: Budget) -> Verdict:
     if value > budget.limit:
         return "over budget"
     return "as hoped" if budget.hoped is not None and value <= budget.hoped else "within budget"
-
-
-def peak_memory_bytes() -> int | None:
-    """The largest resident size of this process so far (VmHWM, or `ru_maxrss`); None where the system does not tell."""
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    with suppress(ImportError):
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return None

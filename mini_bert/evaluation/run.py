@@ -14,7 +14,7 @@ from mini_bert.batch import Batch
 from mini_bert.evaluation.every_token import every_token
 from mini_bert.evaluation.masked_lm import MaskedLMResult, MaskedLMScorer, compare, evaluate_masked_lm
 from mini_bert.evaluation.ngram_baselines import Baselines, fit_baselines
-from mini_bert.evaluation.projection import peak_memory_bytes
+from mini_bert.machine import peak_bytes
 
 if TYPE_CHECKING:
     from mini_bert.config.schema import Config
@@ -114,7 +114,7 @@ def evaluate_run(
         },
         "parameters": int(model.parameters.buffer.size),
         "seconds": time.perf_counter() - begin,
-        "peak_memory_bytes": peak_memory_bytes(),
+        "peak_memory_bytes": peak_bytes(),
     }
 
 

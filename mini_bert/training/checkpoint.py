@@ -29,10 +29,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import mini_bert
-from mini_bert.blas_kernel import kernel_in_use
 from mini_bert.errors import CheckpointError, StorageError
 from mini_bert.interop import manifest, safetensors_guard
 from mini_bert.interop.atomic_files import replace_file, storage_errors, sync, write_synced
+from mini_bert.machine import blas_kernel
 from mini_bert.model.parameters import Parameters
 from mini_bert.model.pretrained import from_pretrained, write_model_files
 from mini_bert.optim import adamw
@@ -177,7 +177,7 @@ def environment(threads: int) -> dict[str, str | int]:
         "mini_bert": mini_bert.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
-        "blas": kernel_in_use(),
+        "blas": blas_kernel(),
         "machine": f"{platform.system()} {platform.machine()}",
         "threads": threads,
     }

@@ -14,7 +14,6 @@ Which thread does what, and when, cannot change the order of any sum.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
@@ -24,6 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from mini_bert.batch import Batch
 from mini_bert.errors import InvalidInputError
+from mini_bert.machine import available_cores
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
 from mini_bert.ops.contract import Array, blocks
@@ -132,8 +132,3 @@ def _tree_sum(values: list[float]) -> float:
     while len(values) > 1:
         values = [sum(values[i : i + 2]) for i in range(0, len(values), 2)]
     return values[0]
-
-
-def available_cores() -> int:
-    """Cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

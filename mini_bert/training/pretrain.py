@@ -27,6 +27,7 @@ from mini_bert.data.batches import BatchStream
 from mini_bert.data.tokens import TokenCorpus, open_tokens
 from mini_bert.errors import ConfigError, NonFiniteError, StorageError
 from mini_bert.interop.atomic_files import replace_file, storage_errors
+from mini_bert.machine import available_cores
 from mini_bert.model.bert import MiniBERT
 from mini_bert.training.checkpoint import (
     environment,
@@ -37,7 +38,7 @@ from mini_bert.training.checkpoint import (
 )
 from mini_bert.training.metrics_log import MetricsLog, Record, keep_until
 from mini_bert.training.ownership import RunLock
-from mini_bert.training.parallel import ShardPool, available_cores
+from mini_bert.training.parallel import ShardPool
 from mini_bert.training.phases import References, learning_phase, references_of
 from mini_bert.training.progress import Progress
 from mini_bert.training.report import PretrainResult, Report, RunInfo

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from mini_bert.data.workers import available_workers, ordered_map
+from mini_bert.data.workers import ordered_map
 from mini_bert.errors import DataError
 
 
@@ -41,7 +41,3 @@ def test_a_worker_that_dies_is_reported() -> None:
 
 def test_what_a_function_prints_does_not_disturb() -> None:
     assert list(ordered_map(print, ["noise"] * 3, 1)) == [None] * 3
-
-
-def test_there_is_a_worker() -> None:
-    assert available_workers() >= 1

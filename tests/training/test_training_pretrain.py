@@ -324,7 +324,7 @@ def test_other_texts_or_another_vocabulary_are_noticed(configured, tokens, tmp_p
 
 def test_another_machine_is_mentioned(configured, tokens, monkeypatch):
     pretrain(configured(), tokens=tokens, report=Stop(2))
-    monkeypatch.setattr(checkpoint_module, "kernel_in_use", lambda: "openblas 9.9 Abacus")
+    monkeypatch.setattr(checkpoint_module, "blas_kernel", lambda: "openblas 9.9 Abacus")
     notes = Notes()
     pretrain(configured(run__resume="auto"), tokens=tokens, report=notes)
     assert any("Abacus" in message for message in notes.warnings)
