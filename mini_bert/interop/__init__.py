@@ -1,1 +1,1 @@
-"""Foreign files to `{name: array}` and back: containers, name maps, writing that is whole or not there at all."""
+"""Foreign files to `{name: array}` and back: containers behind a guard, manifests, name maps."""

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mini_bert.atomic_files import storage_errors, write_synced
 from mini_bert.errors import CheckpointError
 from mini_bert.interop import safetensors_guard
-from mini_bert.interop.atomic_files import storage_errors, write_synced
 
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"

@@ -19,8 +19,8 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from mini_bert.atomic_files import replace_file
 from mini_bert.errors import CheckpointError, InvalidInputError
-from mini_bert.interop.atomic_files import replace_file
 
 Arrays = dict[str, NDArray[Any]]
 

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from mini_bert.errors import CheckpointError, InvalidInputError, StorageError
+from mini_bert.atomic_files import storage_errors, sync, write_synced
+from mini_bert.errors import CheckpointError, InvalidInputError
 from mini_bert.interop import huggingface, manifest, safetensors_guard
-from mini_bert.interop.atomic_files import storage_error, storage_errors, sync, write_synced
 
 if TYPE_CHECKING:
     from mini_bert.config.schema import ModelConfig
@@ -103,14 +103,7 @@ def write_model_files(model: MiniBERT, folder: Path) -> None:
     write_synced(folder / WEIGHTS_NAME, safetensors_guard.to_bytes(weights, {"format": "pt"}))
     write_synced(folder / CONFIG_NAME, (json.dumps(_to_json(model), indent=2) + "\n").encode())
     if model.tokenizer is not None:
-        try:
-            model.tokenizer.save(folder)
-        except StorageError as error:
-            if isinstance(error.__cause__, OSError):
-                raise storage_error(folder, error.__cause__) from error
-            raise
-        for name in _TOKENIZER_NAMES:
-            sync(folder / name)
+        model.tokenizer.save(folder)
 
 
 def from_pretrained(

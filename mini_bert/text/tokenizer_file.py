@@ -7,12 +7,12 @@ refused: ids that are nearly right are worse than none.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-from mini_bert.errors import DataError, StorageError
+from mini_bert.atomic_files import replace_file, storage_errors
+from mini_bert.errors import DataError
 from mini_bert.text.pieces import CONTINUATION, LONGEST_WORD, SPECIALS
 
 if TYPE_CHECKING:
@@ -139,23 +139,10 @@ def save_tokenizer(wordpiece: WordPiece, folder: Path) -> None:
         "tokenizer.json": _dumps(_tokenizer_json(wordpiece)),
         "tokenizer_config.json": _dumps(_tokenizer_config(wordpiece)),
     }
-    try:
+    with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        for name, text in documents.items():
-            _replace(folder / name, text.encode())
-    except OSError as error:
-        raise StorageError(
-            str(folder), got=error.strerror or str(error), expected="a folder that can be written to"
-        ) from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    for name, text in documents.items():
+        replace_file(folder / name, text.encode())
 
 
 def _tokenizer_json(wordpiece: WordPiece) -> dict[str, Any]:

@@ -29,9 +29,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import mini_bert
+from mini_bert.atomic_files import replace_file, storage_errors, sync, write_synced
 from mini_bert.errors import CheckpointError, StorageError
 from mini_bert.interop import manifest, safetensors_guard
-from mini_bert.interop.atomic_files import replace_file, storage_errors, sync, write_synced
 from mini_bert.machine import blas_kernel
 from mini_bert.model.parameters import Parameters
 from mini_bert.model.pretrained import from_pretrained, write_model_files

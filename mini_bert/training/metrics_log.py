@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from mini_bert.atomic_files import replace_file, storage_errors, write_all
 from mini_bert.errors import DataError
-from mini_bert.interop.atomic_files import replace_file, storage_errors, write_all
 
 Record = dict[str, Any]
 

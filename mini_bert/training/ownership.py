@@ -21,8 +21,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from mini_bert.atomic_files import storage_errors, write_all
 from mini_bert.errors import RunInUseError
-from mini_bert.interop.atomic_files import storage_errors, write_all
 
 try:
     import fcntl

@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
+from mini_bert.atomic_files import replace_file, storage_errors
 from mini_bert.config.load import dump_config
 from mini_bert.config.schema import Config
 from mini_bert.data.batches import BatchStream
 from mini_bert.data.tokens import TokenCorpus, open_tokens
 from mini_bert.errors import ConfigError, NonFiniteError, StorageError
-from mini_bert.interop.atomic_files import replace_file, storage_errors
 from mini_bert.machine import available_cores
 from mini_bert.model.bert import MiniBERT
 from mini_bert.training.checkpoint import (

@@ -17,7 +17,7 @@ from pathlib import Path
 from mini_bert.errors import StorageError
 
 
-def storage_error(path: Path, error: OSError) -> StorageError:
+def _storage_error(path: Path, error: OSError) -> StorageError:
     """What went wrong when `path` was written, with the space that is left where it lies."""
     folder = path if path.is_dir() else path.parent
     while not folder.exists() and folder != folder.parent:
@@ -40,7 +40,7 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise storage_error(path, error) from error
+        raise _storage_error(path, error) from error
 
 
 def write_all(descriptor: int, content: bytes) -> None:
