@@ -70,15 +70,16 @@ class RandomStream(NamedTuple):
         The 32 upper bits are multiplied by the bound and shifted (Lemire 2019, without rejection): the bias is under
         bound / 2**32.
         """
-        upper_bits = self._row_words(rows, columns, first_row) >> np.uint64(32)
+        upper_bits = self.row_words(first_row, rows, columns) >> np.uint64(32)
         return np.asarray((upper_bits * np.uint64(bound)) >> np.uint64(32), dtype=np.int64)
 
     def uniform(self, rows: int, columns: int = 1, first_row: int = 0) -> NDArray[np.float64]:
         """Uniform numbers in [0, 1) with 53 bits, `[rows, columns]`; row r is number `first_row + r`."""
-        upper_bits = self._row_words(rows, columns, first_row) >> np.uint64(11)
+        upper_bits = self.row_words(first_row, rows, columns) >> np.uint64(11)
         return np.asarray(upper_bits, dtype=np.float64) * 2.0**-53
 
-    def _row_words(self, rows: int, columns: int, first_row: int) -> NDArray[np.uint64]:
+    def row_words(self, first_row: int, rows: int, columns: int) -> NDArray[np.uint64]:
+        """Raw 64-bit words `[rows, columns]`; row r is number `first_row + r`, and begins with a block of its own."""
         blocks_per_row = -(-columns // _WORDS)
         words = self.words(first_row * blocks_per_row, rows * blocks_per_row)
         return words.reshape(rows, blocks_per_row * _WORDS)[:, :columns]

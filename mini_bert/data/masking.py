@@ -145,23 +145,17 @@ def _mask(
     counts = ordinary.sum(axis=1)
     rounding = stream.at("count").uniform(rows, first_row=first_row)[:, 0]
     wanted = np.minimum(counts, np.maximum(1, np.floor(rate * counts + rounding).astype(np.int64)))
-    keys = np.where(ordinary, _words(stream.at("choice"), first_row, rows, columns), _NEVER)
+    keys = np.where(ordinary, stream.at("choice").row_words(first_row, rows, columns), _NEVER)
     chosen = _whole_words(keys, ids, ordinary, pieces, wanted) if whole_word else _smallest(keys, ordinary, wanted)
 
     positions = np.flatnonzero(chosen)
     targets = ids.ravel()[positions]
-    fate = _words(stream.at("fate"), first_row, rows, columns).ravel()[positions]
+    fate = stream.at("fate").row_words(first_row, rows, columns).ravel()[positions]
     share = (fate >> np.uint64(32)).astype(np.float64) * 2.0**-32
     piece = ((fate & np.uint64(0xFFFFFFFF)) * np.uint64(len(pieces.ordinary_ids))) >> np.uint64(32)
     shown = np.where(share < mask_share + random_share, pieces.ordinary_ids[piece.astype(np.int64)], targets)
     ids.ravel()[positions] = np.where(share < mask_share, np.int32(pieces.mask_id), shown)
     return MaskedRows(ids, positions, targets)
-
-
-def _words(stream: RandomStream, first_row: int, rows: int, columns: int) -> NDArray[np.uint64]:
-    """Raw 64-bit words [rows, columns]."""
-    blocks = -(-columns // 4)
-    return stream.words(first_row * blocks, rows * blocks).reshape(rows, 4 * blocks)[:, :columns]
 
 
 def _smallest(keys: NDArray[np.uint64], ordinary: NDArray[np.bool_], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
