@@ -1,14 +1,14 @@
 """The process around one contestant: reads one request a line, answers one line, both JSON.
 
-    {"do": "prepare", "builder": "module:function", "workload": …, "options": {…}, "threads": 2}
+    {"do": "prepare", "builder": "module:class", "workload": …, "options": {…}, "threads": 2}
         → {"imported_bytes": …}                  resident memory when the libraries were loaded and nothing was built
     {"do": "block", "first": 24, "steps": 8}
         → {"seconds": …, "values": [first, last]}    wall time of these steps; what the first and the last returned
     {"do": "settle"}   → {}                      forget the peak of memory reached so far
     {"do": "facts"}    → {"peak_bytes": …, "settled_peak_bytes": …, …}
-    {"do": "stop"}     → {}
 
-A request that fails is answered `{"failed": "…"}`. Whatever a library prints goes to standard error.
+A request that fails is answered `{"failed": "…"}`; the end of the input ends the process. Whatever a library prints
+goes to standard error.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ class Worker:
 
         for library in libraries:
             import_module(library)
-        module, _, function = builder.partition(":")
-        build = getattr(import_module(module), function)
+        module, _, name = builder.partition(":")
+        build = getattr(import_module(module), name)
         gc.collect()
         imported = resident_bytes() or 0
         self._runner = build(Workload(**workload), options, threads)
@@ -85,28 +85,17 @@ class Worker:
         peak = max(settled, self._peak_before_settling)
         return {"peak_bytes": peak, "settled_peak_bytes": settled, **self._runner.facts()}
 
-    def _stop(self) -> dict[str, Any]:
-        return {}
-
 
 def main() -> None:
-    """Answer requests until `stop` or the end of the input."""
+    """Answer requests until the end of the input."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # libraries print; the protocol keeps its own line
     worker = Worker()
     for line in sys.stdin:
-        request = json.loads(line)
-        stop = request["do"] == "stop"
         try:
-            answer = worker.answer(request)
+            answer = worker.answer(json.loads(line))
         except Unavailable as reason:
             answer = {"failed": str(reason)}
         except Exception as error:
             answer = {"failed": f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"}
         print(json.dumps(answer), file=answers, flush=True)
-        if stop:
-            break
-
-
-if __name__ == "__main__":
-    main()

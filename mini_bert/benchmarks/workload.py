@@ -18,9 +18,9 @@ from mini_bert.batch import Batch
 from mini_bert.config.schema import MaskingConfig, ModelConfig
 from mini_bert.data.masking import Pieces, mask_rows
 from mini_bert.random_streams import RandomStream
+from mini_bert.text.pieces import SPECIALS
 
-PAD, CLS, SEP, MASK = 0, 2, 3, 4
-SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+PAD, _, CLS, SEP, MASK = range(len(SPECIALS))
 MASKING_STREAM = "masking"
 
 _TEXT = (
