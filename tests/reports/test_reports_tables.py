@@ -13,7 +13,6 @@ from mini_bert.errors import DataError
 from mini_bert.evaluation.projection import project
 from mini_bert.reports.__main__ import main
 from mini_bert.reports.evaluation import differences_table, evaluation_table, overfit_table
-from mini_bert.reports.fill_mask import bar, fill_mask_table
 from mini_bert.reports.pages import page, tables
 from mini_bert.reports.progression import progression_table
 from mini_bert.reports.projection import projection_table
@@ -98,23 +97,6 @@ def test_overfit_says_so_when_it_did_not_pass():
     table = overfit_table(result)
     assert table.rows == (("NOT PASSED", "3", "4.0000", "5.0 %", "20"),)
     assert table.notes == ("Not learned.",)
-
-
-def test_fill_mask():
-    table = fill_mask_table("A [MASK] and a [MASK].", [[("cat", 0.5), ("dog", 0.25)], [("##s", 1.0)]])
-    assert table.rows == (
-        ("[MASK] 1", "cat", "50.0 %", "█" * 12),
-        ("", "dog", "25.0 %", "█" * 6),
-        ("[MASK] 2", "##s", "100.0 %", "█" * 24),
-    )
-    assert fill_mask_table("A [MASK].", [[("cat", 0.5)]]).rows[0][0] == ""
-
-
-@pytest.mark.parametrize("share", [0, 0.001, 0.1, 1 / 3, 0.999, 1])
-def test_bar_is_as_long_as_the_share(share):
-    drawn = bar(share, 10)
-    eighths = sum(8 if c == "█" else "▏▎▍▌▋▊▉".index(c) + 1 for c in drawn)
-    assert eighths == round(80 * share)
 
 
 TABLE = Table("Title", ("", "a|b", "n"), (("[bold]x", "日本", "1"), ("y", "*", "22")), ("note",), strong=(1,))
