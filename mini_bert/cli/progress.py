@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and the total (0: not known)."""
+if TYPE_CHECKING:
+    from mini_bert.data.work import Progress
 
 _SECONDS_BETWEEN_LINES = 10.0
 

@@ -12,7 +12,7 @@ from mini_bert.data.workers import ordered_map
 Result = TypeVar("Result")
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, the characters done so far, and about their total (0: not known)."""
+"""Called with what is being done, how much of it (characters, rows, updates), and about the total (0: not known)."""
 
 _BATCH_CHARACTERS = 1 << 18
 _SERIAL_BYTES = 4 << 20

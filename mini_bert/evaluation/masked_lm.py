@@ -26,9 +26,6 @@ from mini_bert.metrics.top_k import target_ranks, top_k_hits
 MASKED_AT_ONCE = 1024
 """Masked positions scored at a time: 32 MiB of float32 logits at V = 8192, whatever the batch size."""
 
-Progress = Callable[[int], None]
-"""Called after each part with the number of rows scored so far."""
-
 
 class MaskedLMScorer(Protocol):
     """What can be evaluated."""
@@ -100,11 +97,12 @@ class MaskedLMResult:
 
 
 def evaluate_masked_lm(
-    model: MaskedLMScorer, batches: Iterable[Batch], progress: Progress | None = None
+    model: MaskedLMScorer, batches: Iterable[Batch], progress: Callable[[int], None] | None = None
 ) -> MaskedLMResult:
     """Score `model` at the masked positions of `batches`; sums in float64, in the order of the rows.
 
-    Memory stays bounded by `MASKED_AT_ONCE`, whatever the batches' size.
+    Memory stays bounded by `MASKED_AT_ONCE`, whatever the batches' size. `progress` is called after each part with the
+    number of rows scored so far.
 
     Raises:
         InvalidInputError: a batch has no masked positions or targets, or the scores have another shape than [M, V].

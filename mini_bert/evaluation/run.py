@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +19,8 @@ from mini_bert.machine import peak_bytes
 if TYPE_CHECKING:
     from mini_bert.config.schema import Config
     from mini_bert.data.tokens import TokenCorpus, TokenSet
+    from mini_bert.data.work import Progress
     from mini_bert.model.bert import MiniBERT
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and the total (0: not known)."""
 
 QUICK_ROWS = 128
 COUNTED_TOKENS = 50_000_000
