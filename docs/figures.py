@@ -10,14 +10,10 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from mini_bert.benchmarks import tables
 from mini_bert.benchmarks.result import BenchmarkResult
-from mini_bert.reports.evaluation import differences_table, evaluation_table
-from mini_bert.reports.pages import read_result
-from mini_bert.reports.progression import progression_table
-from mini_bert.reports.projection import projection_table
+from mini_bert.reports import pages
 from mini_bert.reports.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -68,8 +64,8 @@ def _sentences(lines: list[str]) -> str:
     return "\n".join(f"- {line}" for line in lines) + "\n"
 
 
-def _run(name: str) -> dict[str, Any]:
-    return {part["kind"]: part for part in read_result(RESULTS / f"{name}.json")["results"]}
+def _run(name: str) -> list[Table]:
+    return pages.tables(pages.read_result(RESULTS / f"{name}.json"))
 
 
 def _benchmark() -> BenchmarkResult:
@@ -89,19 +85,12 @@ def benchmark() -> str:
 
 def demo() -> str:
     """What `make demo` reached, in the README."""
-    return evaluation_table(_run("demo")["evaluation"]).markdown()
+    return _run("demo")[0].markdown()
 
 
 def learned(name: str) -> str:
     """All tables of one run."""
-    run = _run(name)
-    drawn = [
-        evaluation_table(run["evaluation"]),
-        differences_table(run["evaluation"]),
-        progression_table({int(steps): values for steps, values in run["progression"]["measured"].items()}),
-        projection_table(run["projection"]),
-    ]
-    return "\n".join(table.markdown() for table in drawn)
+    return "\n".join(table.markdown() for table in _run(name))
 
 
 FIGURES: dict[str, Callable[[], str]] = {
@@ -115,7 +104,7 @@ FIGURES: dict[str, Callable[[], str]] = {
 """Name of a block → the function that writes it."""
 
 
-def pages() -> Iterator[Path]:
+def prose() -> Iterator[Path]:
     """The README and all pages of the documentation."""
     yield ROOT / "README.md"
     yield from sorted((ROOT / "docs").rglob("*.md"))
@@ -129,7 +118,7 @@ def written_anew(text: str) -> str:
 def main() -> int:
     """Write the pages, or with `--check` name those that are behind."""
     behind = []
-    for path in pages():
+    for path in prose():
         text = path.read_text(encoding="utf-8")
         if (anew := written_anew(text)) != text:
             behind.append(str(path.relative_to(ROOT)))

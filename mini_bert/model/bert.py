@@ -222,7 +222,7 @@ class MiniBERT:
             tap: sees the intermediates of the forward pass.
 
         Returns:
-            (loss_sum, n_masked): the sum in nats, and M. Their quotient over all shards is the mean loss.
+            `(loss_sum, n_masked)`, the sum in nats and M; their quotient over all shards is the mean loss.
 
         Raises:
             FloatingPointError: an overflow or an invalid operation on the way, as NumPy's errstate finds it.

@@ -16,7 +16,7 @@ figures = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(figures)
 
 
-@pytest.mark.parametrize("path", list(figures.pages()), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", list(figures.prose()), ids=lambda path: path.name)
 def test_every_block_is_as_the_result_files_say(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     assert figures.written_anew(text) == text, "run: make figures"
