@@ -184,7 +184,7 @@ class MiniBERT:
 
         Returns:
             the output [B, T, H], before residual and LayerNorm, and a dictionary with `Q`, `K`, `V` [B, A, T, K],
-            `attention_weights` [B, A, T, T] and `context` [B, T, H].
+            `scores` and `attention_weights` [B, A, T, T] and `context` [B, T, H].
         """
         x_BTH, mask_BT = check_hidden(self.config, x, attention_mask, layer, self.dtype)
         record = Recorder()
