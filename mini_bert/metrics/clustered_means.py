@@ -9,8 +9,8 @@ s_r and residual e_r; N = Σ n_r):
     se²  = R / (R − 1) · Σ e_r² / N²
 
 This is the linearised variance of a ratio, or of a mean with clusters (Cochran 1977, Sampling Techniques, 3rd ed.,
-chapters 6 and 9A; Miller 2024, arXiv:2411.00640, for language models), with the normal quantile. It
-stands here instead of a bootstrap over rows because it needs no draws and gives the same ends: a test compares the two.
+chapters 6 and 9A; Miller 2024, arXiv:2411.00640, for language models), with the normal quantile. It stands here instead
+of a bootstrap over rows because it needs no draws and gives the same ends: a test compares the two.
 With fewer than about 30 rows it is somewhat too narrow. Rows of one document are taken as independent.
 """
 

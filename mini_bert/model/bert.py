@@ -14,9 +14,10 @@ import numpy as np
 
 from mini_bert.batch import Batch
 from mini_bert.config.schema import ModelConfig
-from mini_bert.errors import InvalidInputError
+from mini_bert.errors import InvalidInputError, NonFiniteError
 from mini_bert.model import attention, block, embeddings
 from mini_bert.model.forward_pass import Pass, Reading
+from mini_bert.model.gradients import MiniBERTGradients
 from mini_bert.model.heads import HEADS
 from mini_bert.model.initialization import initialize
 from mini_bert.model.inputs import check_batch, check_hidden, check_inputs
@@ -261,6 +262,7 @@ class MiniBERT:
 
         Raises:
             InvalidInputError: no [MASK] in the text, more pieces than the model has positions, or no tokenizer.
+            NonFiniteError: the weights are so large that an activation overflows.
         """
         if self.tokenizer is None:
             raise InvalidInputError(
@@ -282,7 +284,10 @@ class MiniBERT:
                 expected=f"at most {self.config.max_position_embeddings}",
                 advice="Shorten the text, or fill it sentence by sentence.",
             )
-        logits_MV = self.mlm_logits(Batch(np.array([ids], np.int32), masked_positions=positions))
+        try:
+            logits_MV = self.mlm_logits(Batch(np.array([ids], np.int32), masked_positions=positions))
+        except FloatingPointError as error:
+            raise NonFiniteError("model", got=str(error), expected="weights with which all stays finite") from error
         probs_MV = softmax.stable_softmax(logits_MV)[:, :pieces]  # a table may have more rows than there are pieces
         best_MK = np.argpartition(-probs_MV, top_k - 1, axis=-1)[:, :top_k]
         return [
@@ -325,6 +330,3 @@ def _checked_dtype(dtype: Any) -> np.dtype[Any]:
     if resolved not in allowed:
         raise InvalidInputError("dtype", got=dtype, expected="float32, float64 or complex128")
     return resolved
-
-
-from mini_bert.model.gradients import MiniBERTGradients  # noqa: E402  (the two name each other in their signatures)

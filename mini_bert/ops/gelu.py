@@ -16,13 +16,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mini_bert.ops import erf as erf_module
 from mini_bert.ops.contract import BLOCK, Array, Case, Cost, blocks
-from mini_bert.ops.erf import erf
+from mini_bert.ops.erf import FIT, LARGEST_SQUARE, erf
 
 _INVERSE_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
 
-_FIT = tuple(c / 2 ** (k + 0.5) for k, c in enumerate(erf_module.FIT))
+_FIT = tuple(c / 2 ** (k + 0.5) for k, c in enumerate(FIT))
 """The polynomial of (ERF.1) for x/√2 in the place of x."""
 
 
@@ -51,7 +50,7 @@ def _forward_float32(x: Array) -> tuple[Array, Saved]:
         xb = x_flat[block]
         square, Phi = square_buffer[: xb.size], Phi_buffer[: xb.size]
         np.multiply(xb, xb, out=square)
-        np.minimum(square, 2.0 * erf_module.LARGEST_SQUARE, out=square)
+        np.minimum(square, 2.0 * LARGEST_SQUARE, out=square)
         np.multiply(square, _FIT[-1], out=Phi)
         for coefficient in _FIT[-2:0:-1]:
             Phi += coefficient
