@@ -26,7 +26,7 @@ VERBS = {
     "data fetch": "Download a corpus or task set",
     "data verify": "Check the files of a corpus or task set against their sha256",
     "data describe": "Show source, licence, files and a few sentences of a corpus",
-    "bench": "Measure speed and memory, beside PyTorch and transformers where they are installed",
+    "bench": "Measure speed and memory; with --against torch, beside PyTorch and transformers",
     "config show": "Print the whole configuration that presets, files and options add up to",
     "config presets": "List the presets",
 }
