@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib import import_module
 
-from mini_bert.errors import InvalidInputError, MiniBertError, nearest
+from mini_bert.errors import InvalidInputError, MiniBertError, StorageError, nearest
 
 VERBS = {
     "demo": "Learn a vocabulary and a model from this machine's Python documentation, and show what it knows",
@@ -50,16 +50,52 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not verb:
             return _without_verb(words)
         with nullcontext() if verb == "bench" else _one_blas_thread():
-            return _run(verb, words[verb.count(" ") + 1 :])
+            code = _run(verb, words[verb.count(" ") + 1 :])
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here, where a failure has a message and an exit code
+        return code
     except MiniBertError as error:
-        print(f"mini-bert {verb}".strip() + f": {error}", file=sys.stderr)
-        return BAD_INPUT
+        return _refused(verb, error)
     except KeyboardInterrupt:
         print(f"mini-bert {verb}: interrupted.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()
         return DONE
+    except OSError as error:  # files have messages of their own, so this is the output's
+        _discard_output()
+        got = error.strerror or str(error)
+        return _refused(
+            verb, StorageError(error.filename or "standard output", got=got, expected="a place that can be written")
+        )
+    except UnicodeEncodeError as error:
+        _discard_output()
+        got = f"the encoding {error.encoding}, which has no {error.object[error.start]!r}"
+        return _refused(
+            verb,
+            StorageError("standard output", got=got, expected="UTF-8", advice="Set PYTHONIOENCODING=utf-8."),
+        )
+    except MemoryError as error:
+        return _refused(
+            verb,
+            InvalidInputError(
+                "memory",
+                got=str(error) or "too little of it",
+                expected="room for model and batch",
+                advice="Make --train.batch-size, --evaluation.batch-size or the model smaller.",
+            ),
+        )
+
+
+def _refused(verb: str, error: MiniBertError) -> int:
+    print(f"mini-bert {verb}".strip() + f": {error}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def _discard_output() -> None:
+    """What is still held for standard output goes nowhere: Python would try once more, and complain, at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _run(verb: str, words: Sequence[str]) -> int:

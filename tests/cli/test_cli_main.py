@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import ast
+import errno
+import io
 import os
 import subprocess
 import sys
@@ -127,3 +129,49 @@ def test_verbs_run_blas_with_one_thread_unless_told_before():
     free = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=free)
     assert done.stdout.splitlines()[-1] == "{1}"
+
+
+class _FullDisk(io.StringIO):
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        (_FullDisk(), "standard output: got No space left on device"),
+        (io.TextIOWrapper(io.BytesIO(), encoding="ascii"), "the encoding ascii, which has no 'é'"),
+    ],
+)
+def test_output_that_cannot_be_written_is_one_line(capsys, monkeypatch, output, reason):
+    def presets() -> int:
+        """Say something."""
+        print("é")
+        return 0
+
+    monkeypatch.setattr(import_module("mini_bert.cli.config"), "presets", presets)
+    monkeypatch.setattr("sys.stdout", output)
+    assert main(["config", "presets"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert reason in err
+
+
+def test_a_buffered_reader_that_has_seen_enough_is_no_error():
+    command = f"{sys.executable} -m mini_bert config presets | true"
+    environment = {**os.environ, "PYTHONUNBUFFERED": ""}
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_too_little_memory_is_bad_input(capsys, monkeypatch):
+    def too_large() -> int:
+        """Ask for too much."""
+        raise MemoryError("Unable to allocate 745. GiB")
+
+    monkeypatch.setattr(import_module("mini_bert.cli.config"), "presets", too_large)
+    assert main(["config", "presets"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "745. GiB" in err
+    assert "--train.batch-size" in err
