@@ -29,6 +29,8 @@ def find_model(name: str | Path, runs: str | Path = "runs") -> Path:
                 got=newest.rejected[0] if newest.rejected else "a run without a checkpoint",
                 expected="a run with a whole checkpoint",
             )
+    if path.is_dir():
+        raise CheckpointError("MODEL", got=f"{str(name)!r}, a folder without config.json", expected="a model folder")
     known = sorted(folder.parent.name for folder in runs.glob("*/checkpoints"))
     raise CheckpointError(
         "MODEL",

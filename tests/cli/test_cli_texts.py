@@ -131,3 +131,30 @@ def test_train_writes_the_vocabulary_that_pretraining_would_learn(capsys, monkey
     assert len(vocabulary) == 60
     assert "the" in vocabulary
     assert "60 pieces" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", [["fill-mask"], ["tokenizer", "encode"], ["tokenizer", "explain"]])
+def test_bytes_that_are_no_utf8_are_refused_as_arguments_too(capsys, folder, verb):
+    assert main([*verb, str(folder), b"the \xff [MASK]".decode("utf-8", "surrogateescape")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "text: got byte 0xff" in err
+
+
+def test_a_closed_standard_input_is_no_text(capsys, folder, monkeypatch):
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["fill-mask", str(folder)]) == 2
+    assert "nothing on standard input" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_model_is_called_one(capsys, tmp_path):
+    assert main(["fill-mask", str(tmp_path), "[MASK]"]) == 2
+    assert "a folder without config.json" in capsys.readouterr().err
+
+
+def test_weights_that_overflow_are_refused(capsys, folder, tmp_path):
+    model = MiniBERT.from_pretrained(folder)
+    model.parameters["token_embeddings"][...] = model.parameters["position_embeddings"][...] = 3e38
+    model.save_pretrained(tmp_path / "diverged")
+    assert main(["fill-mask", str(tmp_path / "diverged"), "the [MASK]"]) == 2
+    assert "overflow" in capsys.readouterr().err
