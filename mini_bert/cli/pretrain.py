@@ -73,7 +73,12 @@ def train_and_show(config: Config, *, json: bool) -> int:
         )
     if result.interrupted:
         return _interrupted(result, config)
-    measured = _measure(result, config, tokens, display.info)
+    try:
+        measured = _measure(result, config, tokens, display.info)
+    except KeyboardInterrupt:
+        hint = f"score it with: {command()} evaluate {result.run}"
+        print(f"\nTrained, and saved in {result.checkpoint}; {hint}", file=sys.stderr)
+        raise
     print_result(measured, json=json)
     if not json:
         _print_clozes(measured["clozes"])

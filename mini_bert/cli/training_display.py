@@ -55,8 +55,9 @@ class TrainingDisplay(Report):
             self._untrained = record
         elif "perplexity" in record:
             loss, perplexity, accuracy = record["loss"], record["perplexity"], record["top1"]
+            shown = "beyond all floats" if perplexity is None else f"{perplexity:,.1f}"
             self.say(
-                f"Step {record['step']:>5} | held-out loss {loss:.4f} | perplexity {perplexity:,.1f} | "
+                f"Step {record['step']:>5} | held-out loss {loss:.4f} | perplexity {shown} | "
                 f"masked accuracy {accuracy:.1%}"
             )
 

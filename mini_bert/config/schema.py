@@ -55,12 +55,12 @@ class ModelConfig(Section):
     """The shape of the network; letters are those of the dimension key in `mini_bert`."""
 
     vocab_size: Integer = Field(8192, ge=6, le=65536, description="V, size of the vocabulary")
-    hidden_size: Integer = Field(192, ge=1, description="H, width of the residual stream")
-    num_hidden_layers: Integer = Field(3, ge=1, description="L, number of blocks")
+    hidden_size: Integer = Field(192, ge=1, le=65536, description="H, width of the residual stream")
+    num_hidden_layers: Integer = Field(3, ge=1, le=1024, description="L, number of blocks")
     num_attention_heads: Integer = Field(4, ge=1, description="A, number of attention heads; H must be divisible by A")
-    intermediate_size: Integer = Field(768, ge=1, description="I, width of the feed-forward network")
-    max_position_embeddings: Integer = Field(64, ge=3, description="T, longest row of tokens")
-    type_vocab_size: Integer = Field(2, ge=1, description="number of segments")
+    intermediate_size: Integer = Field(768, ge=1, le=262144, description="I, width of the feed-forward network")
+    max_position_embeddings: Integer = Field(64, ge=3, le=65536, description="T, longest row of tokens")
+    type_vocab_size: Integer = Field(2, ge=1, le=65536, description="number of segments")
     hidden_act: Literal["gelu", "relu"] = Field("gelu", description="activation of the feed-forward network")
     hidden_dropout_prob: Real = Field(0.1, ge=0, lt=1, description="dropout after embeddings and each sublayer")
     attention_probs_dropout_prob: Real = Field(0.1, ge=0, lt=1, description="dropout on attention weights")
@@ -69,7 +69,7 @@ class ModelConfig(Section):
     heads: Annotated[tuple[Head, ...], BeforeValidator(_listed)] = Field(
         ("mlm",), description="task heads that exist; none is the bare encoder"
     )
-    num_labels: Integer = Field(2, ge=1, description="classes of the classifier heads")
+    num_labels: Integer = Field(2, ge=1, le=65536, description="classes of the classifier heads")
 
     @model_validator(mode="after")
     def _heads_divide_width(self) -> ModelConfig:

@@ -100,8 +100,9 @@ def parse_weight(entry: str) -> tuple[str, float]:
         weight = float(written)
     except ValueError:
         weight = 0.0
-    if not 0 < weight < 1e6:
-        raise DataError("--corpus", got=f"'{entry}'", expected="name, or name=weight with a weight above 0")
+    if not name or not 0 < weight < 1e6:
+        expected = "name, or name=weight with a weight above 0 and below a million"
+        raise DataError("--corpus", got=f"'{entry}'", expected=expected)
     return name, weight
 
 
@@ -149,8 +150,9 @@ def _nothing_there(pattern: str, is_glob: bool) -> DataError:
             expected="a pattern that matches files",
             advice="Put it in quotes, so that the shell leaves it as it is; ** goes down into folders.",
         )
-    if Path(pattern).is_dir():
-        return DataError("--corpus", got=f"the folder '{pattern}'", expected="files", advice=f"Say '{pattern}/*.txt'.")
+    if pattern and Path(pattern).is_dir():
+        inside = Path(pattern) / "*.txt"
+        return DataError("--corpus", got=f"the folder '{pattern}'", expected="files", advice=f"Say '{inside}'.")
     if Path(pattern).suffix or len(Path(pattern).parts) > 1:
         return DataError("--corpus", got=f"'{pattern}': no such file", expected="a file that exists, or a corpus")
     return DataError(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mini_bert.batch import Batch
-from mini_bert.errors import InvalidInputError
+from mini_bert.errors import InvalidInputError, NonFiniteError
 from mini_bert.metrics.clustered_means import ClusteredMean, clustered_difference, clustered_mean
 from mini_bert.metrics.cross_entropy import token_losses
 from mini_bert.metrics.interval import Interval
@@ -106,7 +106,7 @@ def evaluate_masked_lm(
 
     Raises:
         InvalidInputError: a batch has no masked positions or targets, or the scores have another shape than [M, V].
-        NonFiniteError: a score is NaN or gives an infinite loss.
+        NonFiniteError: a score is NaN or gives an infinite loss, or the model overflows on the way to it.
     """
     parts = []
     done = 0
@@ -155,7 +155,15 @@ def _score(model: MaskedLMScorer, batch: Batch) -> RowSums:
     masked = np.bincount(row, minlength=B)
     if not positions.size:
         return RowSums(np.zeros(B), masked, masked, masked)
-    logits = model.mlm_logits(batch)
+    try:
+        logits = model.mlm_logits(batch)
+    except FloatingPointError as error:
+        raise NonFiniteError(
+            "model",
+            got=f"{error} on the way to the scores",
+            expected="weights with which all stays finite",
+            advice="Training has diverged: start anew with a lower --train.lr or a higher --train.warmup-ratio.",
+        ) from error
     losses = token_losses(logits, targets)
     ranks = target_ranks(logits, targets)
     top1, top5 = (np.bincount(row[top_k_hits(ranks, k)], minlength=B) for k in (1, 5))

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from mini_bert.config.schema import ModelConfig
-from mini_bert.errors import InvalidInputError
+from mini_bert.errors import ConfigError, InvalidInputError
 from mini_bert.ops.contract import Array
 
 
@@ -180,7 +180,7 @@ class Parameters(Mapping[str, Array]):
         self.config = config
         self.table = parameter_table(config)
         sizes = [math.prod(row.shape) for row in self.table]
-        self.buffer: Array = np.zeros(sum(sizes), dtype) if buffer is None else buffer
+        self.buffer: Array = _zeros(sum(sizes), np.dtype(dtype)) if buffer is None else buffer
         if self.buffer.shape != (sum(sizes),):
             raise InvalidInputError("buffer", got=f"shape {self.buffer.shape}", expected=f"({sum(sizes)},)")
         self.decayed = sum(size for row, size in zip(self.table, sizes, strict=True) if row.decay)
@@ -263,3 +263,20 @@ class Parameters(Mapping[str, Array]):
 
     def __repr__(self) -> str:
         return f"Parameters({len(self)} tensors, {self.buffer.size:,} numbers, {self.buffer.dtype})"
+
+
+def _zeros(size: int, dtype: np.dtype[Any]) -> Array:
+    """A vector of zeros.
+
+    Raises:
+        ConfigError: no memory can hold it.
+    """
+    try:
+        return np.zeros(size, dtype)
+    except MemoryError as error:
+        raise ConfigError(
+            "model",
+            got=f"{size:,} parameters, {size * dtype.itemsize / 1e9:,.0f} GB",
+            expected="a model that fits into memory",
+            advice="Make hidden_size, num_hidden_layers or intermediate_size smaller.",
+        ) from error

@@ -93,6 +93,8 @@ def pretrain(
         with storage_errors(run):
             remove_stale(run)
         beginning = find_beginning(config, run)
+        if beginning.checkpoint is None and config.run.resume is not None:
+            report.warned(f"{run} has no checkpoint to go on from. Beginning at step 0.")
         for reason in beginning.warnings:
             report.warned(f"{reason} Going on from {beginning.checkpoint}.")
         if tokens is None:

@@ -87,6 +87,14 @@ def find_beginning(config: Config, run: Path) -> Beginning:
                 advice="Start again under another --run name.",
             )
         return Beginning(newest.path, None, newest.rejected)
+    if not (asked / manifest.FILE_NAME).is_file():
+        there = checkpoints(_home(asked) or asked)
+        raise CheckpointError(
+            "run.resume",
+            got=f"{asked}, which is no checkpoint",
+            expected="auto, or the folder of a checkpoint",
+            advice=f"The newest of that run is {there[0]}." if there else "They are in RUN/checkpoints/.",
+        )
     manifest.verify(asked)
     home, newest = _home(asked), newest_verified(run)
     branches = home is None or home.resolve() != run.resolve()

@@ -166,6 +166,31 @@ def test_ctrl_c_saves_says_how_to_go_on_and_exits_130(here):
     assert (here / checkpoint[2] / "manifest.json").is_file()
 
 
+def test_ctrl_c_while_scoring_says_where_the_model_is(here, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mini_bert.evaluation.run.evaluate_run", interrupted)
+    assert main(["pretrain", *SMALL, "--corpus", "text.txt", "--run", "s", "--train.steps", "2"]) == 130
+    err = capsys.readouterr().err
+    assert "saved in runs/s/checkpoints/checkpoint-2" in err
+    assert "evaluate runs/s" in err
+
+
+@pytest.mark.parametrize("rate", ["1e5", "1e30"])
+def test_a_training_that_diverges_ends_with_tables_or_one_line(here, capsys, rate):
+    code = main(["pretrain", *SMALL, "--corpus", "text.txt", "--run", "d", "--train.steps", "3", "--train.lr", rate])
+    out, err = capsys.readouterr()
+    assert "Traceback" not in err
+    if code == 0:
+        assert "perplexity beyond all floats" in err
+        assert "Mini-BERT" in out
+    else:
+        assert code == 2
+        (message,) = [line for line in err.splitlines() if line.startswith("mini-bert pretrain: ")]
+        assert "--train.lr" in message
+
+
 REFUSED = {
     "unknown corpus": (["--corpus", "novles"], ["novles", "'novels'"]),
     "no such file": (["--corpus", "nothing.txt"], ["nothing.txt", "no such file"]),
@@ -183,7 +208,16 @@ REFUSED = {
     "wrong sha256": (["--corpus", "brown"], ["brown.zip", "sha256"]),
     "a name that is a path": (["--corpus", "text.txt", "--run", "a/b"], ["run.name", "'a/b'"]),
     "auto without a run": (["--corpus", "text.txt", "--resume", "auto"], ["run.resume", "auto without a run"]),
-    "no such checkpoint": (["--corpus", "text.txt", "--resume", "nowhere"], ["nowhere"]),
+    "no such checkpoint": (
+        ["--corpus", "text.txt", "--run", "n", "--resume", "nowhere"],
+        ["run.resume", "nowhere", "RUN/checkpoints/"],
+    ),
+    "no name at all": (["--corpus", ""], ["got ''"]),
+    "a model that no memory holds": (
+        ["--corpus", "text.txt", "--model.hidden-size", "65536", "--model.num-hidden-layers", "1024"],
+        ["parameters", "fits into memory"],
+    ),
+    "a size beyond all bounds": (["--model.hidden-size", "1000000000"], ["model.hidden_size", "at most 65536"]),
 }
 
 

@@ -266,6 +266,18 @@ def test_auto_without_a_checkpoint_begins(configured, tokens):
     assert (again.step, again.steps, again.sha256) == (2, 2, result.sha256)
 
 
+def test_auto_says_that_there_is_nothing_to_go_on_from(configured, tokens):
+    notes = Notes()
+    run = pretrain(configured(train__steps=2, run__resume="auto"), tokens=tokens, report=notes).run
+    assert notes.warnings == [f"{run} has no checkpoint to go on from. Beginning at step 0."]
+
+
+def test_a_run_is_no_checkpoint_and_its_newest_is_named(configured, tokens):
+    run = pretrain(configured(train__steps=2), tokens=tokens).run
+    with pytest.raises(CheckpointError, match=r"which is no checkpoint.*checkpoint-2\."):
+        pretrain(configured(run__name="other", run__resume=str(run)), tokens=tokens)
+
+
 def test_resume_by_path_and_branching_off(configured, tokens):
     whole = pretrain(configured(train__save_every=10, train__keep_checkpoints=4), tokens=tokens)
     folder = whole.run / "checkpoints"
@@ -280,7 +292,7 @@ def test_resume_by_path_and_branching_off(configured, tokens):
         pretrain(configured(run__name="branch", run__resume=str(folder / "checkpoint-20")), tokens=tokens)
     unnamed = configured(run__name=None, run__resume=str(folder / "checkpoint-40"))
     assert pretrain(unnamed, tokens=tokens).run == whole.run
-    with pytest.raises(CheckpointError, match=r"manifest\.json"):
+    with pytest.raises(CheckpointError, match=r"checkpoint-21, which is no checkpoint.*checkpoint-40\."):
         pretrain(configured(run__name="other", run__resume=str(folder / "checkpoint-21")), tokens=tokens)
 
 
