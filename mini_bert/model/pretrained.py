@@ -193,6 +193,13 @@ def _fill(parameters: Parameters, saved: ModelConfig, path: Path, *, fresh_seed:
         assert fresh_seed is not None
         initialize(parameters, fresh_seed)
     for name, array in imported.arrays.items():
+        if not np.isfinite(array).all():
+            raise CheckpointError(
+                str(path),
+                got=f"NaN or infinity in {name}",
+                expected="finite weights",
+                advice="The training that wrote them had diverged.",
+            )
         parameters[name][...] = array
 
 

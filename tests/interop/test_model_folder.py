@@ -260,3 +260,19 @@ def test_transformers_opens_the_folder(tmp_path, heads, name, dtype):
     back = MiniBERT.from_pretrained(tmp_path / "theirs", dtype=dtype)
     assert back.config.heads == heads
     assert back.parameters.buffer.tobytes() == model.parameters.buffer.tobytes()
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value):
+    model = small()
+    model.parameters["W1_1"][0, 3] = value
+    model.save_pretrained(tmp_path / "model")
+    with pytest.raises(CheckpointError, match="NaN or infinity in W1_1"):
+        MiniBERT.from_pretrained(tmp_path / "model")
+
+
+def test_a_billion_layers_are_refused_before_anything_is_laid_out(tmp_path):
+    small().save_pretrained(tmp_path / "model")
+    rewrite(tmp_path / "model" / "config.json", lambda fields: fields.update(num_hidden_layers=10**9))
+    with pytest.raises(CheckpointError, match="num_hidden_layers: got 1000000000; expected at most 1024"):
+        MiniBERT.from_pretrained(tmp_path / "model")
