@@ -15,6 +15,7 @@ import socket
 import tempfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -147,7 +148,8 @@ class _HashedFile:
         return {"bytes": self._size, "sha256": self._sha256.hexdigest(), "crc32_per_mib": crcs}
 
     def abandon(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # the disk is full: what is still held cannot be written either
+            self._file.close()
 
 
 def _remove_abandoned(folder: Path) -> None:

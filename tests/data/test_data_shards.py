@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import shutil
@@ -265,3 +267,28 @@ def test_what_a_killed_process_left_is_removed(tmp_path: Path) -> None:
     assert mine._temporary.is_dir(), "a living process keeps its own"
     mine.discard()
     assert shard_writer.SHARD_TOKENS > 0
+
+
+def test_a_disk_that_fills_before_the_last_write_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a file still holds when it is closed has no room either."""
+    closed = []
+
+    class Full(io.BytesIO):
+        def close(self) -> None:
+            if self not in closed:
+                closed.append(self)
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    writer = ShardWriter(tmp_path / "store")
+    for file in writer._files.values():
+        file._file.close()
+        monkeypatch.setattr(file, "_file", Full())
+    with pytest.raises(StorageError, match="No space left"):
+        writer.finish(FACTS)
+    assert len(closed) == len(writer._files)
+    assert list(tmp_path.iterdir()) == []
