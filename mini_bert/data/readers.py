@@ -56,7 +56,7 @@ def read_lines(path: Path, longest: int = _LONGEST_LINE) -> Iterator[str]:
             str(path),
             got=f"byte 0x{error.object[error.start]:02x} after line {number}, which is not UTF-8",
             expected="text in UTF-8",
-            advice="Convert it first: iconv -f latin1 -t utf-8 FILE.",
+            advice="Convert it first: iconv -f latin1 (or -f utf-16) -t utf-8 FILE; a binary file is no text.",
         ) from error
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise DataError(
@@ -123,8 +123,10 @@ def read_jsonl(path: Path) -> Iterator[Passage]:
                 f"{path}, line {number}", got=f"no JSON ({error})", expected='a JSON object with a field "text"'
             ) from error
         if not isinstance(entry, dict) or not isinstance(entry.get("text"), str):
-            fields = sorted(entry) if isinstance(entry, dict) else type(entry).__name__
-            raise DataError(f"{path}, line {number}", got=fields, expected='a JSON object with a text field "text"')
+            got = f"fields {sorted(entry)}" if isinstance(entry, dict) else f"a JSON {type(entry).__name__}"
+            if isinstance(entry, dict) and "text" in entry:
+                got = f'a field "text" that is a {type(entry["text"]).__name__}'
+            raise DataError(f"{path}, line {number}", got=got, expected='a JSON object with a text field "text"')
         yield Passage(f"{path.name}:{number}", list(paragraphs_of(entry["text"].splitlines())))
 
 

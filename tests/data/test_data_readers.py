@@ -210,7 +210,14 @@ class TestBadFiles:
         path.write_text('{"text": "One."}\n{"text": "Two."}\n' + line + "\n")
         assert "line 3" in self.refused(path)
 
-    @pytest.mark.parametrize("entry", ["novels=0", "novels=-1", "novels=nan", "novels=much", "novels=", "novels=inf"])
+    def test_a_text_that_is_none_is_named(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.jsonl"
+        path.write_text('{"text": 5, "title": "x"}\n')
+        assert 'a field "text" that is a int' in self.refused(path)
+
+    @pytest.mark.parametrize(
+        "entry", ["novels=0", "novels=-1", "novels=nan", "novels=much", "novels=", "novels=inf", "=2"]
+    )
     def test_bad_weight(self, entry: str) -> None:
         with pytest.raises(DataError, match="name=weight"):
             parse_weight(entry)
