@@ -49,6 +49,8 @@ def fetch(names: Names) -> int:
     Args:
         names: data sets of `mini-bert data list`.
     """
+    if not names:
+        raise DataError("NAME", got="none", expected="data sets of mini-bert data list")
     for name in names:
         source = sources.lookup(name)
         if source.files:

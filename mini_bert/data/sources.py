@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
@@ -177,6 +178,7 @@ def _present_or_downloaded(source: Source, file: SourceFile) -> Path:
     import requests
 
     pooch.get_logger().setLevel("WARNING")
+    missing_folders = [folder for folder in path.parents if not folder.exists()]
     try:
         pooch.retrieve(
             file.url,
@@ -202,6 +204,10 @@ def _present_or_downloaded(source: Source, file: SourceFile) -> Path:
         ) from error
     except OSError as error:
         raise DataError(str(path), got=str(error), expected="a folder that can be written") from error
+    finally:
+        with suppress(OSError):  # of a file that did not come, nothing stays; a folder with something in it does
+            for folder in missing_folders:
+                folder.rmdir()
     return path
 
 

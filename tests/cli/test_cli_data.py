@@ -76,3 +76,8 @@ def test_a_set_that_is_not_here_or_not_known_is_bad_input(capsys):
         out, err = capsys.readouterr()
         assert "Did you mean 'here'?" in err
         assert (out, err.count("\n")) == ("", 1)
+
+
+def test_fetch_wants_a_name(capsys):
+    assert main(["data", "fetch"]) == 2
+    assert "NAME: got none" in capsys.readouterr().err

@@ -162,6 +162,7 @@ def test_without_a_network_it_says_what_to_do(
     with pytest.raises(DataError, match=r"cannot be reached.*MINI_BERT_DATA.*python-docs") as caught:
         sources.fetch("toy")
     assert str(home / "toy/sub/file.txt") in str(caught.value)
+    assert not (home / "toy").exists(), "folders were made for a file that did not come"
 
 
 def test_a_missing_file_fails_verify(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
