@@ -115,5 +115,8 @@ def serve() -> None:
             return
         except Exception as error:
             answer = (False, error)
-        pickle.dump(answer, stdout, pickle.HIGHEST_PROTOCOL)
-        stdout.flush()
+        try:
+            pickle.dump(answer, stdout, pickle.HIGHEST_PROTOCOL)
+            stdout.flush()
+        except BrokenPipeError:  # who asked was killed
+            os._exit(1)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import pickle
+import subprocess
+import sys
 
 import pytest
 
@@ -41,3 +44,13 @@ def test_a_worker_that_dies_is_reported() -> None:
 
 def test_what_a_function_prints_does_not_disturb() -> None:
     assert list(ordered_map(print, ["noise"] * 3, 1)) == [None] * 3
+
+
+def test_a_worker_whose_asker_was_killed_ends_quietly() -> None:
+    command = [sys.executable, "-c", "from mini_bert.data.workers import serve; serve()"]
+    asked = pickle.dumps(bytes) + pickle.dumps(1 << 20)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as worker:
+        worker.stdout.close()
+        worker.stdin.write(asked)
+        worker.stdin.close()
+        assert worker.stderr.read() == b""
