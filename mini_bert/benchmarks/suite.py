@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from mini_bert import __version__
+from mini_bert.atomic_files import storage_errors
 from mini_bert.benchmarks import contestants as cast
 from mini_bert.benchmarks import mkl_avx512
 from mini_bert.benchmarks.cold_start import measure_cold_starts
@@ -68,11 +69,15 @@ def run_benchmark(
     Raises:
         MissingExtraError: `against="torch"` and the extra `reference` is not installed.
         InvalidInputError: an argument is out of bounds.
+        StorageError: `output` is no folder and cannot become one.
     """
     if against not in (None, "torch"):
         raise InvalidInputError("against", got=repr(against), expected="'torch' or nothing")
     if rows < 4 or (threads is not None and threads < 1):
         raise InvalidInputError("rows, threads", got=(rows, threads), expected="at least 4 rows and 1 thread")
+    if output is not None:  # a folder that cannot be written is found now, not after minutes of measuring
+        with storage_errors(Path(output)):
+            Path(output).mkdir(parents=True, exist_ok=True)
     if against == "torch":
         _require_reference()
     shape = ModelConfig() if shape is None else shape

@@ -37,3 +37,12 @@ def test_bench_without_the_extra_says_what_to_install(capsys, monkeypatch):
     assert main(["bench", "--against", "torch"]) == 2
     assert "`reference`" in capsys.readouterr().err
     assert main(["bench", "--against", "tensorflow"]) == 2
+
+
+def test_a_folder_that_cannot_be_is_refused_before_anything_is_measured(capsys, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(mini_bert.benchmarks.suite, "make_workload", None)
+    assert main(["bench", "--quick", "--out", str(tmp_path / "file")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert str(tmp_path / "file") in err.splitlines()[-1]
