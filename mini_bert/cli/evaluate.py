@@ -55,6 +55,15 @@ def evaluate(
     if bert.tokenizer is None:
         raise InvalidInputError("RUN", got=f"{folder}, a model without a tokenizer", expected="vocab.txt beside it")
     config = _config_of(folder, options)
+    for name in options.settings.get("model", {}):
+        asked, found = getattr(config.model, name), getattr(bert.config, name)
+        if asked != found:
+            raise InvalidInputError(
+                f"--model.{name.replace('_', '-')}",
+                got=asked,
+                expected=f"{found}, as {folder} has it",
+                advice="Leave it out.",
+            )
     config = config.model_copy(update={"model": bert.config})
     with preparation() as progress:
         tokens = _open(config, bert.tokenizer, progress)

@@ -106,6 +106,14 @@ def test_the_commands_under_what_to_try_next_work(trained, monkeypatch, cache, c
     assert "Mini-BERT" in capsys.readouterr().out
 
 
+def test_evaluate_refuses_a_shape_that_the_model_does_not_have(trained, monkeypatch, cache, capsys):
+    folder, _, _, _ = trained
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MINI_BERT_CACHE", str(cache))
+    assert main(["evaluate", "first", "--quick", "--model.hidden-size", "64"]) == 2
+    assert "--model.hidden-size: got 64; expected 32" in capsys.readouterr().err
+
+
 def test_evaluate_can_score_another_corpus(trained, monkeypatch, cache, capsys):
     folder, _, _, _ = trained
     monkeypatch.chdir(folder)
