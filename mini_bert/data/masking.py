@@ -100,21 +100,27 @@ def mask_tokens(
     Raises:
         InvalidInputError: ids are not integers `[B, T]` in 0..V-1, or another argument is out of bounds.
     """
-    ids = np.asarray(batch)
+    try:
+        ids = np.asarray(batch)
+    except ValueError as error:
+        raise InvalidInputError("batch", got="rows of unequal lengths", expected="integer ids [B, T]") from error
     if ids.ndim != 2 or ids.dtype.kind not in "iu":
         raise InvalidInputError(
             "batch", got=f"{ids.dtype} array of shape {ids.shape}", expected="integer token ids of shape [B, T]"
         )
-    if vocab_size < 6 or not 0 <= mask_id < vocab_size:
+    whole = all(isinstance(value, int | np.integer) for value in (mask_id, vocab_size))
+    if not whole or not 6 <= vocab_size <= 2**31 or not 0 <= mask_id < vocab_size:
         raise InvalidInputError(
-            "mask_id, vocab_size", got=f"{mask_id}, {vocab_size}", expected="0 <= mask_id < vocab_size, at least 6"
+            "mask_id, vocab_size",
+            got=f"{mask_id!r}, {vocab_size!r}",
+            expected="whole numbers, 0 <= mask_id < vocab_size, from 6 to 2**31",
         )
     if ids.size and (ids.min() < 0 or ids.max() >= vocab_size):
         raise InvalidInputError(
             "batch", got=f"ids from {ids.min()} to {ids.max()}", expected=f"ids in 0..{vocab_size - 1}"
         )
-    if not 0 < mask_prob < 1:
-        raise InvalidInputError("mask_prob", got=mask_prob, expected="a number between 0 and 1")
+    if not isinstance(mask_prob, float | np.floating) or not 0 < mask_prob < 1:
+        raise InvalidInputError("mask_prob", got=repr(mask_prob), expected="a number between 0 and 1")
     special = np.zeros(vocab_size, bool)
     special[:5] = special[mask_id] = True
     pieces = Pieces(mask_id, 0, special, np.flatnonzero(~special).astype(np.int32), np.zeros(vocab_size, bool))

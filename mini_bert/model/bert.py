@@ -269,8 +269,8 @@ class MiniBERT:
                 "tokenizer", got="a model without one", expected="a model loaded from a folder with vocab.txt"
             )
         pieces = min(self.tokenizer.vocab_size, self.config.vocab_size)
-        if not 1 <= top_k <= pieces:
-            raise InvalidInputError("top_k", got=top_k, expected=f"1 to {pieces}")
+        if not isinstance(top_k, int | np.integer) or not 1 <= top_k <= pieces:
+            raise InvalidInputError("top_k", got=repr(top_k), expected=f"1 to {pieces}")
         ids, _ = self.tokenizer.encode_row(text)
         positions = np.flatnonzero(np.array(ids) == self.tokenizer.mask_id)
         if positions.size == 0:

@@ -201,6 +201,11 @@ class TestMaskTokens:
             (([[5, 6]], 100, 100), "mask_id"),
             (([[5, 6]], 100, 4, 0.0), "mask_prob"),
             (([[5, 6]], 100, 4, 1.5), "mask_prob"),
+            (([[5, 6]], 100, 4, "often"), "mask_prob"),
+            (([[5], [6, 7]], 100, 4), "unequal lengths"),
+            (([[5, 6]], 100, 4.5), "mask_id"),
+            (([[5, 6]], "many", 4), "vocab_size"),
+            (([[5, 6]], 2**41, 4), "vocab_size"),
         ],
     )
     def test_bad_input_is_refused(self, arguments: tuple, named: str) -> None:

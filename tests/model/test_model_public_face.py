@@ -211,6 +211,8 @@ def test_fill_mask(speaking: MiniBERT) -> None:
         ("[MASK] the cat sat on the mat .", 5, "text: got 10 pieces with .*; expected at most 7"),
         ("[MASK]", 0, "top_k: got 0; expected 1 to 12"),
         ("[MASK]", 13, "top_k: got 13; expected 1 to 12"),
+        ("[MASK]", 1.5, r"top_k: got 1\.5; expected 1 to 12"),
+        ("[MASK]", "all", "top_k: got 'all'; expected 1 to 12"),
     ],
 )
 def test_fill_mask_refuses(speaking: MiniBERT, text: str, top_k: int, message: str) -> None:
