@@ -222,7 +222,7 @@ REFUSED = {
     ),
     "no name at all": (["--corpus", ""], ["got ''"]),
     "a model that no memory holds": (
-        ["--corpus", "text.txt", "--model.hidden-size", "65536", "--model.num-hidden-layers", "1024"],
+        ["--corpus", "text.txt", "--config", "big.yaml"],
         ["parameters", "fits into memory"],
     ),
     "a size beyond all bounds": (["--model.hidden-size", "1000000000"], ["model.hidden_size", "at most 65536"]),
@@ -236,6 +236,8 @@ def test_bad_input_is_refused_in_one_line_with_exit_code_2(here, capsys, case):
     (here / "latin.txt").write_bytes("caf\xe9 au lait\n".encode("latin-1"))
     (here / "binary.txt").write_bytes(b"\x00\x01\x02\n")
     (here / "bad.yaml").write_text("model: {hiden-size: 3}")
+    sizes = "hidden-size: 65536, intermediate-size: 262144, num-hidden-layers: 1024"  # 211 TB: no address space has it
+    (here / "big.yaml").write_text(f"model: {{{sizes}}}")
     (here / "data" / "brown").mkdir(parents=True)
     (here / "data" / "brown" / "brown.zip").write_bytes(b"not the Brown corpus")
     assert main(["pretrain", *SMALL, *words]) == 2
