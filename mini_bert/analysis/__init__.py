@@ -1,0 +1,1 @@
+"""What does it do? One analysis a file: computes, never draws."""
