@@ -2,3 +2,46 @@
 
 Nothing here imports the code under test: a bug has to be injected before that is loaded.
 """
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mini_bert.verification.bugs import (
+    activations,
+    attention,
+    backpropagation,
+    data,
+    dropout,
+    embeddings,
+    evaluation,
+    heads,
+    losses,
+    masking,
+    normalization,
+    optimization,
+    training,
+)
+from mini_bert.verification.bugs.bug import Bug
+
+FAMILIES = (
+    attention,
+    embeddings,
+    normalization,
+    activations,
+    dropout,
+    heads,
+    losses,
+    backpropagation,
+    optimization,
+    training,
+    data,
+    masking,
+    evaluation,
+)
+"""The files of the zoo, in the order in which a batch meets them."""
+
+BUGS: Mapping[str, Bug] = {
+    bug.name: bug._replace(family=family.FAMILY) for family in FAMILIES for bug in family.BUGS
+}
+"""Name → bug, family by family."""
