@@ -3,6 +3,9 @@
 #   make demo              learn a vocabulary and a model in MINUTES (default 10), show what it knows
 #   make test              the default test suite
 #   make test-reference    compare with PyTorch, transformers, tokenizers and SciPy (a large install)
+#   make verify            prove every gradient, write docs/certificate.md (quarter of an hour at most)
+#   make zoo               inject every bug of the zoo, measure it, see which tests catch it, write docs/bug-zoo.md
+#   make mutants           inject the zoo and 600 mechanical mutants, write the mutation score, docs/mutants.md (an hour)
 #   make check             format, lint, types, import contract, tests
 #   make bench             speed and memory beside PyTorch
 #   make figures           write the measured figures of docs/results/ into README and documentation
@@ -22,7 +25,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-reference check bench figures docs clean
+.PHONY: help demo test test-reference verify zoo mutants check bench figures docs clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -35,6 +38,15 @@ test: $(VENV)/.test
 
 test-reference: $(VENV)/.reference
 	$(PYTEST) -m "reference and not (data or nightly)"
+
+verify: $(VENV)/.reference
+	$(BIN)/mini-bert verify --out docs
+
+zoo: $(VENV)/.reference
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m mini_bert.verification.bugs.hunt
+
+mutants: $(VENV)/.test zoo
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m mini_bert.verification.mutants
 
 check: $(VENV)/.dev $(VENV)/.test
 	$(BIN)/ruff format --check .
