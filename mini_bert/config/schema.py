@@ -61,7 +61,7 @@ class ModelConfig(Section):
     intermediate_size: Integer = Field(768, ge=1, le=262144, description="I, width of the feed-forward network")
     max_position_embeddings: Integer = Field(64, ge=3, le=65536, description="T, longest row of tokens")
     type_vocab_size: Integer = Field(2, ge=1, le=65536, description="number of segments")
-    hidden_act: Literal["gelu", "relu"] = Field("gelu", description="activation of the feed-forward network")
+    hidden_act: Literal["gelu", "gelu_new", "relu"] = Field("gelu", description="activation of the feed-forward network")
     hidden_dropout_prob: Real = Field(0.1, ge=0, lt=1, description="dropout after embeddings and each sublayer")
     attention_probs_dropout_prob: Real = Field(0.1, ge=0, lt=1, description="dropout on attention weights")
     layer_norm_eps: Real = Field(1e-12, gt=0, description="epsilon under the root of LayerNorm")

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from mini_bert.config.schema import ModelConfig
 from mini_bert.model.forward_pass import Pass
 from mini_bert.model.parameters import FeedForwardParameters
-from mini_bert.ops import gelu, linear, relu
+from mini_bert.ops import gelu, gelu_new, linear, relu
 from mini_bert.ops.contract import Array
 
-ACTIVATIONS: dict[str, Any] = {"gelu": gelu, "relu": relu}
+ACTIVATIONS: dict[str, Any] = {"gelu": gelu, "gelu_new": gelu_new, "relu": relu}
 
 
 class Saved(NamedTuple):

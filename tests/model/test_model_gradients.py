@@ -30,7 +30,7 @@ HEADS = {
     "token_classifier": {"heads": ("token_classifier",)},
 }
 no_dropout_and_dropout = pytest.mark.parametrize("dropout", [None, DROPOUT], ids=["no dropout", "dropout"])
-activations = pytest.mark.parametrize("act", ["gelu", "relu"])
+activations = pytest.mark.parametrize("act", ["gelu", "gelu_new", "relu"])
 
 
 def check(

@@ -32,7 +32,13 @@ def torch_output(name: str, tensors: list[Any], constants: dict[str, Any], saved
         return tensors[0] if saved.keep is None else tensors[0] * torch.from_numpy(saved.keep) * saved.scale
     if name == "attention":
         return torch_attention(tensors, constants, saved)
-    one_input = {"gelu": F.gelu, "relu": F.relu, "tanh": torch.tanh, "softmax": lambda x: F.softmax(x, dim=-1)}
+    one_input = {
+        "gelu": F.gelu,
+        "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
+        "relu": F.relu,
+        "tanh": torch.tanh,
+        "softmax": lambda x: F.softmax(x, dim=-1),
+    }
     return one_input[name](*tensors)
 
 

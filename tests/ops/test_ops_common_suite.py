@@ -253,6 +253,7 @@ SIZES: dict[str, tuple[tuple[tuple[int, ...], ...], dict[str, Any], tuple[int, .
     "dropout": (((R, C),), {"p": 0.1, "stream": RandomStream(0, "count")}, (R * C,)),
     "embedding": (((R, C),), {"ids": np.arange(R * 4) % 5}, (R * 4, C)),
     "gelu": (((R, C),), {}, (R * C,)),
+    "gelu_new": (((R, C),), {}, (R * C,)),
     "layer_norm": (((R, C), (C,), (C,)), {}, (R, C)),
     "linear": (((R, C), (C, 20), (20,)), {}, (R, C, 20)),
     "relu": (((R, C),), {}, (R * C,)),
