@@ -11,17 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import arg
 
 from mini_bert.cli import DONE, INTERRUPTED
-from mini_bert.cli.cloze import held_out_clozes
 from mini_bert.cli.options import ConfigOptions, Flag, option
 from mini_bert.cli.results import command, print_result
 
 if TYPE_CHECKING:
     from mini_bert.config.schema import Config
-    from mini_bert.data.tokens import TokenCorpus
-    from mini_bert.training.report import PretrainResult, RunInfo
-
-_SHOWN = 4
-"""Guesses that are shown for each hidden word."""
+    from mini_bert.training.report import PretrainResult
 
 
 def pretrain(
@@ -55,6 +50,7 @@ def train_and_show(config: Config, *, json: bool) -> int:
     from mini_bert.cli.training_display import training_display
     from mini_bert.data.batches import held_out_batches
     from mini_bert.data.tokens import open_tokens
+    from mini_bert.evaluation.closing_report import closing_report, keep_report
     from mini_bert.evaluation.masked_lm import evaluate_masked_lm
     from mini_bert.training.pretrain import pretrain
     from mini_bert.training.resuming import find_beginning, run_folder
@@ -74,7 +70,9 @@ def train_and_show(config: Config, *, json: bool) -> int:
     if result.interrupted:
         return _interrupted(result, config)
     try:
-        measured = _measure(result, config, tokens, display.info)
+        with preparation() as progress:
+            threads = display.info.threads if display.info else None
+            measured = closing_report(result, config, tokens, threads, progress)
     except KeyboardInterrupt:
         hint = f"score it with: {command()} evaluate {result.run}"
         print(f"\nTrained, and saved in {result.checkpoint}; {hint}", file=sys.stderr)
@@ -83,6 +81,7 @@ def train_and_show(config: Config, *, json: bool) -> int:
     if not json:
         _print_clozes(measured["clozes"])
         _print_next(result, config, _example(config, measured["clozes"]))
+    keep_report(measured, result.run)
     return DONE
 
 
@@ -104,48 +103,6 @@ def _interrupted(result: PretrainResult, config: Config) -> int:
         file=sys.stderr,
     )
     return INTERRUPTED if result.signal == signal.SIGINT else 128 + (result.signal or 0)
-
-
-def _measure(result: PretrainResult, config: Config, tokens: TokenCorpus, info: RunInfo | None) -> dict[str, Any]:
-    """Everything that is said at the end, as plain values."""
-    from mini_bert.cli.progress import preparation
-    from mini_bert.evaluation.projection import estimate_training_bytes, project, seconds_per_step
-    from mini_bert.evaluation.run import evaluate_run
-    from mini_bert.machine import peak_bytes
-    from mini_bert.training.metrics_log import read_metrics
-
-    training_bytes = peak_bytes()
-    with preparation() as progress:
-        evaluation = evaluate_run(result.model, config, tokens, progress=progress)
-    projection = project(
-        step_seconds=seconds_per_step(read_metrics(result.run / "metrics.jsonl")) or _mean_step_seconds(result),
-        training_bytes=training_bytes,
-        training_bytes_estimated=estimate_training_bytes(config, info.threads) if info else None,
-        evaluation_seconds=evaluation["seconds"],
-        evaluation_bytes=evaluation["peak_memory_bytes"],
-    )
-    lines = {line["name"]: line for line in evaluation["table"]}
-    measured = {
-        steps: {"accuracy": line["top1"], "perplexity": line["perplexity"]}
-        for steps, line in {0: lines["untrained"], result.step: lines["model"]}.items()
-    }
-    filled = [
-        {**cloze._asdict(), "filled": [piece._asdict() for piece in result.model.fill_mask(cloze.text, _SHOWN)[0]]}
-        for cloze in held_out_clozes(tokens, config)
-    ]
-    return {
-        "run": str(result.run),
-        "checkpoint": str(result.checkpoint),
-        "step": result.step,
-        "sha256": result.sha256,
-        "results": [evaluation, projection, {"kind": "progression", "measured": measured}],
-        "clozes": filled,
-    }
-
-
-def _mean_step_seconds(result: PretrainResult) -> float | None:
-    """Of a run too short for a median."""
-    return result.train["seconds"] / result.step if result.train.get("seconds") else None
 
 
 def _print_clozes(clozes: list[dict[str, Any]]) -> None:

@@ -137,6 +137,7 @@ def test_json_holds_everything_that_is_printed(here, capsys):
     result = json.loads(capsys.readouterr().out)
     assert [part["kind"] for part in result["results"]] == ["evaluation", "projection", "progression"]
     assert Path(result["checkpoint"]) == Path("runs/j/checkpoints/checkpoint-4")
+    assert json.loads(Path("runs/j/result.json").read_text()) == result
     assert result["clozes"]
     for cloze in result["clozes"]:
         assert "[MASK]" in cloze["text"]
@@ -178,7 +179,7 @@ def test_ctrl_c_while_scoring_says_where_the_model_is(here, capsys, monkeypatch)
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mini_bert.evaluation.run.evaluate_run", interrupted)
+    monkeypatch.setattr("mini_bert.evaluation.closing_report.evaluate_run", interrupted)
     assert main(["pretrain", *SMALL, "--corpus", "text.txt", "--run", "s", "--train.steps", "2"]) == 130
     err = capsys.readouterr().err
     assert "saved in runs/s/checkpoints/checkpoint-2" in err
