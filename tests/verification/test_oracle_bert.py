@@ -56,6 +56,7 @@ CASES = {
     "no padding": ({}, batch_of(attention_mask=None, token_type_ids=None), None),
     "as many masks in each row": ({}, batch_of(masked_positions=np.array([3, 5, 14])), DROPOUT),
     "relu, one layer": ({"hidden_act": "relu", "num_hidden_layers": 1}, batch_of(), None),
+    "gelu_new, one layer": ({"hidden_act": "gelu_new", "num_hidden_layers": 1}, batch_of(), None),
     "one head, a large epsilon": ({"num_attention_heads": 1, "layer_norm_eps": 0.1}, batch_of(), DROPOUT),
     "a row of padding only": ({}, batch_of(attention_mask=np.array([[0] * 5, [1] * 5, [1, 1, 1, 1, 0]], bool)), None),
 }

@@ -1,21 +1,23 @@
-"""The whole BERT by loops (Devlin et al. 2019), with the masked-language-model loss; parameters as nested lists.
+"""The whole BERT by loops (Devlin et al. 2019), with every head and the masked-language-model loss.
 
-Everything is computed at every position, and the loss picks what it reads: the saving in the last block, which the
-model makes, is not made here.
+Parameters are nested lists. Everything is computed at every position, and the loss picks what it reads: the saving in
+the last block, which the model makes, is not made here.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mini_bert.config.schema import ModelConfig
 from mini_bert.verification.oracles import operations as oracle
 from mini_bert.verification.oracles.operations import Nested
+from mini_bert.verification.oracles.scalars import Number, dot
 
 Hidden = Any
 """[B][T][H]"""
+
+ACTIVATIONS = {"gelu": oracle.gelu, "gelu_new": oracle.gelu_new, "relu": oracle.relu}
 
 
 class Conditions(NamedTuple):
@@ -39,16 +41,34 @@ def masked_lm(
     token_type_ids: list[list[int]] | None = None,
     dropout: Any = None,
     first_row: int = 0,
-) -> tuple[float, Nested]:
+) -> tuple[Number, Nested]:
     """The summed loss at the masked positions b * T + t, and the logits [B][T][V] everywhere."""
-    conditions = Conditions(config, parameters, attention_mask, dropout, first_row)
-    x = embeddings(conditions, input_ids, token_type_ids)
-    for layer in range(config.num_hidden_layers):
-        x = block(conditions, x, layer)
-    logits = decode(conditions, x)
+    run = Conditions(config, parameters, attention_mask, dropout, first_row)
+    logits = head_logits(run, "mlm", hidden_states(run, input_ids, token_type_ids))
     tokens = len(input_ids[0])
     read = [logits[position // tokens][position % tokens] for position in masked_positions]
     return oracle.cross_entropy(read, targets=target_ids), logits
+
+
+def hidden_states(run: Conditions, ids: list[list[int]], types: list[list[int]] | None) -> Hidden:
+    """Embeddings, then block after block."""
+    x = embeddings(run, ids, types)
+    for layer in range(run.config.num_hidden_layers):
+        x = block(run, x, layer)
+    return x
+
+
+def head_logits(run: Conditions, head: str, x: Hidden) -> Nested:
+    """The logits of a head: `mlm` [B][T][V], `token_classifier` [B][T][labels], `nsp` and `classifier` [B][labels]."""
+    if head == "mlm":
+        return decode(run, x)
+    if head == "token_classifier":
+        return _affine(run, _drop(run, x, head), "_token_classifier")
+    pooled = oracle.tanh(_affine(run, [row[0] for row in x], "_pooler"))
+    if head == "classifier" and run.dropout is not None:
+        p, stream = run.config.hidden_dropout_prob, run.dropout.at(head)
+        pooled = oracle.dropout(pooled, p=p, stream=stream, first_row=run.first_row)
+    return _affine(run, pooled, f"_{head}")
 
 
 def embeddings(run: Conditions, ids: list[list[int]], types: list[list[int]] | None) -> Hidden:
@@ -72,7 +92,7 @@ def block(run: Conditions, x: Hidden, layer: int) -> Hidden:
     name = f"layer_{layer}"
     attended = _drop(run, multi_head_attention(run, x, layer), f"{name}.attention")
     u = _normalise(run, _add(x, attended), f"1_{layer}")
-    activation = {"gelu": oracle.gelu, "relu": oracle.relu}[run.config.hidden_act]
+    activation = ACTIVATIONS[run.config.hidden_act]
     inner = activation(_affine(run, u, f"1_{layer}"))
     forwarded = _drop(run, _affine(run, inner, f"2_{layer}"), f"{name}.feed_forward")
     return _normalise(run, _add(u, forwarded), f"2_{layer}")
@@ -101,12 +121,12 @@ def multi_head_attention(run: Conditions, x: Hidden, layer: int) -> Hidden:
 
 def decode(run: Conditions, x: Hidden) -> Nested:
     """The head: dense, activation, LayerNorm, inner product with the embedding of every piece, plus its bias."""
-    activation = {"gelu": oracle.gelu, "relu": oracle.relu}[run.config.hidden_act]
+    activation = ACTIVATIONS[run.config.hidden_act]
     n = _normalise(run, activation(_affine(run, x, "_mlm")), "_mlm")
     table, bias = run.parameters["token_embeddings"], run.parameters["b_vocabulary"]
 
-    def scores(row: list[float]) -> list[float]:
-        return [math.fsum(map(float.__mul__, row, table[v])) + bias[v] for v in range(len(table))]
+    def scores(row: list[Number]) -> list[Number]:
+        return [dot(row, table[v]) + bias[v] for v in range(len(table))]
 
     return oracle.each_row(scores, n)
 

@@ -1,7 +1,8 @@
 """Every operation of `mini_bert.ops` as its definition says it, by loops over nested lists.
 
 A function has the name of its operation and takes the same inputs and constants as its `forward`, arrays as nested
-lists; it returns the output alone. `ORACLES` lists them.
+lists; it returns the output alone. `ORACLES` lists them. Numbers are floats, or `Scalar`s, which make the derivative of
+the definition too.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from mini_bert.verification.oracles.philox import stream_lanes
+from mini_bert.verification.oracles.scalars import Number, dot, erfc, exp, log, sqrt, total
 
-Vector = list[float]
+Vector = list[Number]
 Matrix = list[Vector]
 Nested = Any
 """Lists of lists of … numbers, to any depth."""
@@ -25,16 +27,17 @@ def each_row(function: Callable[[Vector], Nested], x: Nested) -> Nested:
     return function(x)
 
 
-def each_element(function: Callable[[float], float], x: Nested) -> Nested:
+def each_element(function: Callable[[Number], Number], x: Nested) -> Nested:
     """Apply `function` to each number of `x`."""
     return each_row(lambda row: [function(value) for value in row], x)
 
 
 def linear(x: Nested, W: Matrix, b: Vector) -> Nested:
     """y_j = Σ_i x_i W_ij + b_j."""
+    columns = [[W[i][j] for i in range(len(W))] for j in range(len(b))]
 
     def map_row(row: Vector) -> Vector:
-        return [b[j] + math.fsum(row[i] * W[i][j] for i in range(len(row))) for j in range(len(b))]
+        return [b[j] + dot(row, columns[j]) for j in range(len(b))]
 
     return each_row(map_row, x)
 
@@ -48,16 +51,27 @@ def layer_norm(x: Nested, gamma: Vector, beta: Vector, *, eps: float = 1e-12) ->
     """Subtract the mean, divide by the root of the mean square deviation plus ε, stretch and shift."""
 
     def normalise(row: Vector) -> Vector:
-        mean = math.fsum(row) / len(row)
-        variance = math.fsum((value - mean) ** 2 for value in row) / len(row)
-        return [gamma[h] * (row[h] - mean) / math.sqrt(variance + eps) + beta[h] for h in range(len(row))]
+        mean = total(row) / len(row)
+        deviations = [value - mean for value in row]
+        deviation = sqrt(dot(deviations, deviations) / len(row) + eps)
+        return [gamma[h] * deviations[h] / deviation + beta[h] for h in range(len(row))]
 
     return each_row(normalise, x)
 
 
 def gelu(x: Nested) -> Nested:
     """x times the probability that a standard normal variable lies below x."""
-    return each_element(lambda value: value * 0.5 * math.erfc(-value / math.sqrt(2.0)), x)
+    return each_element(lambda value: value * 0.5 * erfc(-value / math.sqrt(2.0)), x)
+
+
+def gelu_new(x: Nested) -> Nested:
+    """x (1 + tanh u) / 2 with u = √(2/π) (x + 0.044715 x³), written with the logistic function: x / (1 + e^−2u)."""
+
+    def activate(value: Number) -> Number:
+        u = math.sqrt(2.0 / math.pi) * (value + 0.044715 * (value * value * value))
+        return value / (1.0 + exp(-2.0 * u))
+
+    return each_element(activate, x)
 
 
 def relu(x: Nested) -> Nested:
@@ -67,7 +81,7 @@ def relu(x: Nested) -> Nested:
 
 def tanh(x: Nested) -> Nested:
     """(e^x − e^−x) / (e^x + e^−x)."""
-    return each_element(lambda value: (math.exp(value) - math.exp(-value)) / (math.exp(value) + math.exp(-value)), x)
+    return each_element(lambda value: (exp(value) - exp(-value)) / (exp(value) + exp(-value)), x)
 
 
 def dropout_factors(rows: list[int], columns: int, *, p: float, stream: Any) -> Matrix:
@@ -94,19 +108,19 @@ def softmax(x: Nested) -> Nested:
     """exp(x_i) / Σ_j exp(x_j), written as 1 / Σ_j exp(x_j − x_i): no maximum is looked for."""
 
     def normalise(row: Vector) -> Vector:
-        return [1.0 / math.fsum(math.exp(min(other - own, 700.0)) for other in row) for own in row]
+        return [1.0 / total(exp(min(other - own, 700.0)) for other in row) for own in row]
 
     return each_row(normalise, x)
 
 
-def cross_entropy(logits: Matrix, *, targets: list[int]) -> float:
+def cross_entropy(logits: Matrix, *, targets: list[int]) -> Number:
     """−Σ_m log p_m[target_m], with −log p[t] = log Σ_j exp(z_j − z_t)."""
 
-    def surprise(row: Vector, target: int) -> float:
+    def surprise(row: Vector, target: int) -> Number:
         largest = max(row)
-        return largest - row[target] + math.log(math.fsum(math.exp(value - largest) for value in row))
+        return largest - row[target] + log(total(exp(value - largest) for value in row))
 
-    return math.fsum(surprise(row, target) for row, target in zip(logits, targets, strict=True))
+    return total(surprise(row, target) for row, target in zip(logits, targets, strict=True))
 
 
 def attention(
@@ -132,20 +146,16 @@ def attention(
                 number = first_row + (b * heads + a) * queries + t
                 weights = [0.0] * keys
                 if real:
-                    scores = [_dot(Q[b][a][t], K[b][a][s]) / math.sqrt(len(Q[b][a][t])) for s in real]
+                    scores = [dot(Q[b][a][t], K[b][a][s]) / math.sqrt(len(Q[b][a][t])) for s in real]
                     for s, weight in zip(real, softmax(scores), strict=True):
                         weights[s] = weight
                 else:
                     weights = [1.0 / keys] * keys
                 (factors,) = dropout_factors([number], keys, p=p, stream=stream)
+                kept = [weights[s] * factors[s] for s in range(keys)]
                 for k in range(width):
-                    terms = (weights[s] * factors[s] * V[b][a][s][k] for s in range(keys))
-                    context[b][a][t][k] = math.fsum(terms)
+                    context[b][a][t][k] = dot(kept, [V[b][a][s][k] for s in range(keys)])
     return context
-
-
-def _dot(left: Vector, right: Vector) -> float:
-    return math.fsum(x * y for x, y in zip(left, right, strict=True))
 
 
 ORACLES: dict[str, Callable[..., Nested]] = {
@@ -154,6 +164,7 @@ ORACLES: dict[str, Callable[..., Nested]] = {
     "dropout": dropout,
     "embedding": embedding,
     "gelu": gelu,
+    "gelu_new": gelu_new,
     "layer_norm": layer_norm,
     "linear": linear,
     "relu": relu,
