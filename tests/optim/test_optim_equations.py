@@ -1,4 +1,4 @@
-"""Which equation of AdamW is wrong? Each is looked at by itself, whatever the others do; the test that fails names it."""
+"""Which equation of AdamW is wrong? Each is looked at by itself, whatever the others do, so that its name is enough."""
 
 from __future__ import annotations
 
