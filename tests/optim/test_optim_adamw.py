@@ -87,6 +87,15 @@ def test_blocks_leave_nothing_out_and_do_nothing_twice(decayed: int) -> None:
     )
 
 
+@pytest.mark.parametrize(("boundary", "size"), [(0, 5), (3, 5), (5, 5), (BLOCK, BLOCK + 1), (BLOCK + 1, 3 * BLOCK)])
+def test_blocks_end_at_the_boundary_and_at_the_end(boundary: int, size: int) -> None:
+    pieces = adamw._blocks_split_at(boundary, size)
+    assert [place.start for place in pieces] == [0, *(place.stop for place in pieces[:-1])]
+    assert pieces[-1].stop == size
+    assert boundary in {0, *(place.stop for place in pieces)}
+    assert max(place.stop - place.start for place in pieces) <= BLOCK
+
+
 @given(st.integers(1, 60), st.integers(0, 60), st.lists(st.integers(0, 60), max_size=4))
 @settings(deadline=None, max_examples=50)
 def test_parts_change_no_bit(size: int, decayed: int, cuts: list[int]) -> None:
@@ -119,6 +128,12 @@ def test_defaults_are_berts() -> None:
     np.testing.assert_allclose(state.m, 0.1 * 3)
     np.testing.assert_allclose(state.v, 0.001 * 9)
     np.testing.assert_allclose(theta, np.array([0.999, 1.0]) - 0.1 * 3 / (3 + 1e-6), rtol=1e-12)
+
+
+def test_nothing_is_decayed_unless_it_is_said() -> None:
+    theta = np.array([2.0, 3.0])
+    adamw.update(theta, np.zeros(2), adamw.init(2, np.float64), step=1, lr=0.1)
+    assert theta.tolist() == [2.0, 3.0]
 
 
 def test_state_starts_at_zero_in_the_precision_asked_for() -> None:
