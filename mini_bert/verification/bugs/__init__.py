@@ -41,7 +41,5 @@ FAMILIES = (
 )
 """The files of the zoo, in the order in which a batch meets them."""
 
-BUGS: Mapping[str, Bug] = {
-    bug.name: bug._replace(family=family.FAMILY) for family in FAMILIES for bug in family.BUGS
-}
+BUGS: Mapping[str, Bug] = {bug.name: bug._replace(family=family.FAMILY) for family in FAMILIES for bug in family.BUGS}
 """Name → bug, family by family."""
