@@ -127,10 +127,10 @@ def axis(node: ast.AST, text: SourceText) -> Pieces:
     parent = text.parents[node]
     if isinstance(node.value, bool):
         yield Piece(text.span(node), str(not node.value))
-    elif isinstance(parent, ast.UnaryOp):
-        yield from (Piece(text.span(parent), str(new)) for new in (0, -node.value - 1))
-    else:
-        yield from (Piece(text.span(node), str(new)) for new in (node.value + 1, node.value - 1))
+        return
+    whole = parent if isinstance(parent, ast.UnaryOp) else node
+    number = int(ast.literal_eval(whole))
+    yield from (Piece(text.span(whole), str(new)) for new in (number + 1, number - 1))
 
 
 def _is_axis(node: ast.AST, text: SourceText) -> bool:
@@ -138,7 +138,7 @@ def _is_axis(node: ast.AST, text: SourceText) -> bool:
     if not isinstance(node, ast.Constant) or not isinstance(node.value, int):
         return False
     top, parent = node, text.parents[node]
-    if isinstance(parent, ast.UnaryOp):
+    if isinstance(parent, ast.UnaryOp) and isinstance(parent.op, ast.USub):
         top, parent = parent, text.parents[parent]  # type: ignore[assignment]
     if isinstance(parent, ast.keyword):
         return parent.arg in ("axis", "keepdims")
@@ -160,7 +160,7 @@ def slices(node: ast.AST, text: SourceText) -> Pieces:
     """`x[a:b]` → `x[a + 1:b]`, `x[a:b - 1]`, `x[a:b + 1]`; a missing bound becomes 1 or -1; a step turns round."""
     if not isinstance(node, ast.Slice):
         return
-    start = text.span(node)[0]  # type: ignore[arg-type]
+    start = text.span(node)[0]
     after = start if node.lower is None else text.span(node.lower)[1]
     colon = next(at for at, string in text.tokens(after, len(text.source)) if string == ":")
     if node.lower is None:

@@ -60,6 +60,8 @@ def warm() -> None:
     """
     if not hasattr(os, "fork"):
         raise InvalidInputError("system", got=sys.platform, expected="one that can fork: Linux or macOS")
+    for variable in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # trials share the cores, not each of them all
     for name in _WARM:
         try:
             importlib.import_module(name)
