@@ -106,6 +106,20 @@ def test_a_shift_of_all_keys_is_not_seen(seed: int) -> None:
     np.testing.assert_allclose(attention.backward(dC, saved)[1].sum(axis=2), 0.0, atol=1e-14)
 
 
+def test_scores_of_padding_are_minus_a_billion() -> None:
+    Q, K, V, _ = drawn(0)
+    mask = np.arange(5) < np.array([3, 5])[:, None]
+    seen: dict[str, Array] = {}
+    attention.forward(Q, K, V, mask_BS=mask, tap=lambda name, value: seen.setdefault(name, value.copy()))
+    assert (seen["attention.scores"][0, :, :, 3:] == -1e9).all()  # (ATT.2)
+    assert np.abs(seen["attention.scores"][1]).max() < 100
+
+
+def test_nothing_is_dropped_unless_a_probability_is_given() -> None:
+    Q, K, V, _ = drawn(0)
+    np.testing.assert_array_equal(attention.forward(Q, K, V, stream=STREAM)[0], attention.forward(Q, K, V)[0])
+
+
 def test_scores_are_divided_by_the_root_of_the_width() -> None:
     Q, K = np.zeros((1, 1, 1, 4)), np.zeros((1, 1, 2, 4))
     Q[..., 0], K[0, 0, 0, 0] = 2.0, 3.0

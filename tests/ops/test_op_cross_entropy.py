@@ -109,9 +109,29 @@ def test_inputs_stay_as_they_are() -> None:
     mlm_cross_entropy(logits, targets)
 
 
+def test_one_row_needs_no_batch_axis() -> None:
+    logits, targets = drawn()
+    loss, dlogits = mlm_cross_entropy(logits[0], targets[0])
+    same_loss, same_dlogits = mlm_cross_entropy(logits[:1], targets[:1])
+    assert loss == same_loss
+    np.testing.assert_array_equal(dlogits, same_dlogits[0])
+
+
 LOGITS, TARGETS = drawn()
 BAD = {
     "a target beyond the vocabulary": ((LOGITS, np.full((3, 5), 7)), r"target_ids: got 7 at a masked .* from 0 to 6"),
+    "one of many targets beyond the vocabulary": (
+        (LOGITS, np.where(np.arange(15) == 7, 7, np.arange(15) % 7).reshape(3, 5)),
+        r"target_ids: got 7 at a masked position",
+    ),
+    "the first of several wrong targets is named": (
+        (LOGITS, np.array([[0, 1, IGNORED, 6, 9], [0, -1, 8, 2, 3], [IGNORED, 0, -2, 0, 0]])),
+        r"target_ids: got 9 at a masked position",
+    ),
+    "a negative target among others": (
+        (LOGITS, np.where(np.arange(15) == 7, -3, np.arange(15) % 7).reshape(3, 5)),
+        r"target_ids: got -3 at a masked position",
+    ),
     "a negative target that is not -100": ((LOGITS, np.full((3, 5), -1)), r"target_ids: got -1 at a masked position"),
     "-100 where the mask reads": ((LOGITS, TARGETS, np.ones((3, 5), bool)), r"target_ids: got -100 .*mask_pos must be"),
     "targets of another shape": ((LOGITS, TARGETS[:2]), r"target_ids: got int64 \[2, 5\]; .*shape \[3, 5\]"),
@@ -121,6 +141,7 @@ BAD = {
     "logits that are integers": ((LOGITS.astype(int), TARGETS), r"logits: got int64"),
     "a mask of another shape": ((LOGITS, TARGETS, np.ones((3, 4), bool)), r"mask_pos: got bool \[3, 4\]"),
     "a mask of floats": ((LOGITS, TARGETS, np.ones((3, 5))), r"mask_pos: got float64"),
+    "a mask with a single 2 in it": ((LOGITS, TARGETS, np.eye(3, 5, dtype=int) * 2), r"mask_pos: got int64"),
     "a mask of positions": ((LOGITS, TARGETS, np.full((3, 5), 4)), r"mask_pos: got int64"),
 }
 
