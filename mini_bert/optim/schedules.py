@@ -13,7 +13,8 @@ def learning_rate(step: int, *, steps: int, peak: float, warmup_ratio: float, sc
         constant:  η = peak                                                 after it         (LR.3)
 
     with warmup = round(warmup_ratio · steps). The first update has a rate above 0 and so has the last: no update is
-    wasted. BERT's own schedule (linear from the warm-up to 0) is the same but for that shift by one.
+    wasted. Differs from BERT's own code, which counts from 0, so that its first update has the rate 0, and whose line
+    to 0 begins at step 0, underneath the warm-up: when that is over, the rate jumps down to where the line is by then.
 
     Raises:
         InvalidInputError: `step` lies outside 1..steps, or the schedule is unknown.
