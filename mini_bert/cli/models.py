@@ -1,4 +1,4 @@
-"""A MODEL argument: a path, or the name of a run, or a model that comes with the package."""
+"""A MODEL argument: a path, the name of a run, or organisation/model on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ def find_model(name: str) -> Path:
 
     Raises:
         CheckpointError: there is no such model; the message names the nearest run.
+        MissingExtraError: it may be on the Hub, and `huggingface_hub` is not installed.
     """
     path = Path(name)
     if (path / "config.json").is_file():

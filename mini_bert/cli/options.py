@@ -16,7 +16,7 @@ Flag = FlagCreatePairsOff[bool]
 
 def _default(value: object) -> str:
     shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
-    return f"(default: {'none' if shown is None else shown})"
+    return f"(default: {'none' if shown in (None, '') else shown})"
 
 
 def _section_options(section: type[Section]) -> Any:

@@ -54,14 +54,16 @@ class Section(BaseModel):
 class ModelConfig(Section):
     """The shape of the network; letters are those of the dimension key in `mini_bert`."""
 
-    vocab_size: Integer = Field(8192, ge=6, le=65536, description="V, size of the vocabulary")
+    vocab_size: Integer = Field(8192, ge=6, le=1048576, description="V, size of the vocabulary")
     hidden_size: Integer = Field(192, ge=1, le=65536, description="H, width of the residual stream")
     num_hidden_layers: Integer = Field(3, ge=1, le=1024, description="L, number of blocks")
     num_attention_heads: Integer = Field(4, ge=1, description="A, number of attention heads; H must be divisible by A")
     intermediate_size: Integer = Field(768, ge=1, le=262144, description="I, width of the feed-forward network")
     max_position_embeddings: Integer = Field(64, ge=3, le=65536, description="T, longest row of tokens")
     type_vocab_size: Integer = Field(2, ge=1, le=65536, description="number of segments")
-    hidden_act: Literal["gelu", "gelu_new", "relu"] = Field("gelu", description="activation of the feed-forward network")
+    hidden_act: Literal["gelu", "gelu_new", "relu"] = Field(
+        "gelu", description="activation of the feed-forward network; gelu_new is the form with tanh"
+    )
     hidden_dropout_prob: Real = Field(0.1, ge=0, lt=1, description="dropout after embeddings and each sublayer")
     attention_probs_dropout_prob: Real = Field(0.1, ge=0, lt=1, description="dropout on attention weights")
     layer_norm_eps: Real = Field(1e-12, gt=0, description="epsilon under the root of LayerNorm")
@@ -69,10 +71,16 @@ class ModelConfig(Section):
     heads: Annotated[tuple[Head, ...], BeforeValidator(_listed)] = Field(
         ("mlm",), description="task heads that exist; none is the bare encoder"
     )
+    pooler: bool = Field(
+        True, description="whether a bare encoder has the tanh pooler; the heads nsp and classifier always have it"
+    )
     num_labels: Integer = Field(2, ge=1, le=65536, description="classes of the classifier heads")
+    labels: Annotated[tuple[str, ...], BeforeValidator(_listed)] = Field(
+        (), description="names of the classes; none: LABEL_0, LABEL_1, …"
+    )
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> ModelConfig:
+    def _fits_together(self) -> ModelConfig:
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 "hidden_size",
@@ -82,12 +90,23 @@ class ModelConfig(Section):
             )
         if len(set(self.heads)) != len(self.heads):
             raise ConfigError("heads", got=self.heads, expected="each head once")
+        if not self.pooler and {"nsp", "classifier"} & set(self.heads):
+            raise ConfigError("pooler", got=self.pooler, expected=f"True, which heads {list(self.heads)} read")
+        if self.labels and len(self.labels) != self.num_labels:
+            raise ConfigError(
+                "labels", got=f"{len(self.labels)} names", expected=f"num_labels of them, which is {self.num_labels}"
+            )
         return self
 
     @property
     def head_size(self) -> int:
         """K, the width of one attention head."""
         return self.hidden_size // self.num_attention_heads
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """A name for each class: `labels`, or LABEL_0, LABEL_1, … as Hugging Face calls classes without names."""
+        return self.labels or tuple(f"LABEL_{number}" for number in range(self.num_labels))
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> ModelConfig:

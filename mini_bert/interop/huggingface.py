@@ -7,7 +7,7 @@ the rows of a parameter table: this file knows no model, only rows that have `na
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -21,13 +21,53 @@ _TIED = {
 }
 """Second names of one tensor; some files hold both."""
 
-_BUFFERS = frozenset({"embeddings.position_ids", "embeddings.token_type_ids"})
-"""Counting constants that some versions of transformers wrote along."""
+_BUFFERS: dict[str, Callable[[int], NDArray[Any]]] = {
+    "embeddings.position_ids": np.arange,
+    "embeddings.token_type_ids": np.zeros,
+}
+"""Constants that some versions of transformers wrote along, by their size."""
+
+_OLD = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+"""As TensorFlow's BERT calls them, and so the first files of PyTorch did."""
+
+_PARTS = ("cls.predictions", "cls.seq_relationship", "pooler", "classifier", "qa_outputs")
 
 
 def bare(name: str) -> str:
-    """A name as a bare `BertModel` has it: models with a head put `bert.` before the encoder's names."""
-    return name.removeprefix("bert.")
+    """A name as a bare `BertModel` has it today: models with a head put `bert.` before the encoder's names."""
+    name = name.removeprefix("bert.")
+    for old, new in _OLD.items():
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
+
+
+def part_of(name: str) -> str:
+    """What a tensor of a Hugging Face file belongs to: a head's part, or the encoder."""
+    return next((part for part in _PARTS if bare(name).startswith(f"{part}.")), "encoder")
+
+
+def heads_of(names: Iterable[str], source: str, wanted: Collection[str] | None = None) -> tuple[str, ...]:
+    """The heads that a file holds, by the names of its tensors; `wanted` settles what they leave open.
+
+    Raises:
+        CheckpointError: there is a head that could be one of several.
+    """
+    parts = {part_of(name) for name in names}
+    heads = [head for head, part in {"mlm": "cls.predictions", "nsp": "cls.seq_relationship"}.items() if part in parts]
+    if "classifier" in parts:
+        if wanted is not None:
+            heads += [head for head in ("classifier", "token_classifier") if head in wanted][:1]
+        elif "pooler" in parts:
+            raise CheckpointError(
+                source,
+                got="a classifier, and no architectures in config.json that say of what",
+                expected="BertForSequenceClassification or BertForTokenClassification",
+                advice='Say which: heads=("classifier",) or heads=("token_classifier",).',
+            )
+        else:
+            heads.append("token_classifier")  # the other one reads the pooler
+    return tuple(heads)
 
 
 class Row(Protocol):
@@ -83,15 +123,20 @@ def from_hugging_face(arrays: Mapping[str, NDArray[Any]], rows: Sequence[Row], s
     Raises:
         CheckpointError: a tensor has another shape than its row, holds no floats, or two names of one tensor differ.
     """
-    foreign = {bare(name): array for name, array in arrays.items()}
+    foreign = _under_one_name(arrays, source)
+    decodes = any(part_of(row.hugging_face) == "cls.predictions" for row in rows)
     for second, first in _TIED.items():
         twin = foreign.pop(second, None)
-        if twin is not None and not np.array_equal(foreign.setdefault(first, twin), twin):
+        if twin is not None and not np.array_equal(foreign.setdefault(first, twin), twin) and decodes:
             raise CheckpointError(
                 source,
                 got=f"{second} unlike {first}",
                 expected="the decoder tied to the token embeddings, as in BERT",
             )
+    for name, constant in _BUFFERS.items():
+        buffer = foreign.pop(name, None)
+        if buffer is not None and not np.array_equal(buffer.ravel(), constant(buffer.size)):
+            raise CheckpointError(source, got=f"{name} of its own", expected="those that count from 0, as in BERT")
     found, missing = {}, []
     for row in rows:
         array = foreign.pop(bare(row.hugging_face), None)
@@ -106,7 +151,21 @@ def from_hugging_face(arrays: Mapping[str, NDArray[Any]], rows: Sequence[Row], s
                 expected=f"floats of shape {list(row.shape)} for {row.name}, as config.json says",
             )
         found[row.name] = array
-    return Imported(found, tuple(missing), tuple(sorted(foreign.keys() - _BUFFERS)))
+    return Imported(found, tuple(missing), tuple(sorted(foreign)))
+
+
+def _under_one_name(arrays: Mapping[str, NDArray[Any]], source: str) -> dict[str, NDArray[Any]]:
+    """The arrays by their bare names.
+
+    Raises:
+        CheckpointError: two names of the file mean one tensor, and hold two.
+    """
+    foreign: dict[str, NDArray[Any]] = {}
+    for name, array in arrays.items():
+        if bare(name) in foreign and not np.array_equal(foreign[bare(name)], array):
+            raise CheckpointError(source, got=f"a second, other {bare(name)} as {name}", expected="each tensor once")
+        foreign[bare(name)] = array
+    return foreign
 
 
 def _turned(array: NDArray[Any], row: Row) -> NDArray[Any]:

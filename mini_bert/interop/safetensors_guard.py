@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from mini_bert.atomic_files import replace_file
 from mini_bert.errors import CheckpointError, InvalidInputError
+from mini_bert.interop.precision import from_bfloat16_bits, rounded
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -45,14 +46,17 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 _WRITABLE = frozenset("fiub")
 
 
-def to_bytes(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, object] | None = None) -> bytes:
+def to_bytes(
+    arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, object] | None = None, *, dtype: str | None = None
+) -> bytes:
     """The file's bytes: equal arrays and metadata give equal bytes, in any process.
 
     Metadata that is one text is written under its own key (Hugging Face wants `{"format": "pt"}`); anything else goes
-    as sorted JSON under the one key `mini_bert`.
+    as sorted JSON under the one key `mini_bert`. With `dtype` (float16, bfloat16, float32, float64) the arrays are
+    rounded to it.
 
     Raises:
-        InvalidInputError: an array that is not of plain numbers.
+        InvalidInputError: an array that is not of plain numbers, or has one that `dtype` cannot hold.
     """
     from safetensors.numpy import save as serialize
 
@@ -62,9 +66,18 @@ def to_bytes(arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, object] 
             raise InvalidInputError(
                 name, got=f"an array of dtype {array.dtype}", expected="floats, integers or booleans"
             )
-        little_endian = array.dtype.newbyteorder("<")
-        plain[name] = np.ascontiguousarray(array, little_endian).reshape(array.shape)
-    return bytes(serialize(plain, _one_key(metadata)))
+        narrow = array if dtype is None else rounded(array, dtype, name)
+        plain[name] = np.ascontiguousarray(narrow, narrow.dtype.newbyteorder("<")).reshape(array.shape)
+    content = bytes(serialize(plain, _one_key(metadata)))
+    return _bits_as_bfloat16(content) if dtype == "bfloat16" else content
+
+
+def _bits_as_bfloat16(content: bytes) -> bytes:
+    """The file with its 16-bit integers called bfloat16, which NumPy cannot say; they are the numbers' bits."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = content[8:end].replace(b'"dtype":"U16"', b'"dtype":"BF16"').rstrip(b" ")
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + content[end:]
 
 
 def save(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, object] | None = None) -> None:
@@ -112,7 +125,7 @@ def from_bytes(content: bytes, name: str, *, widen: bool = False) -> tuple[Array
         if entry["dtype"] == "BF16":
             if not widen:
                 _refuse(name, f"{key} in bfloat16", "a dtype that NumPy has, or widen=True")
-            array = (array.astype(np.uint32) << np.uint32(16)).view(np.float32)
+            array = from_bfloat16_bits(array)
         elif widen and array.dtype == np.float16:
             array = array.astype(np.float32)
         arrays[key] = array

@@ -300,11 +300,14 @@ class MiniBERT:
 
     # --- folders ----------------------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write a Hugging Face model folder: `config.json`, `model.safetensors` and the tokenizer's files if any."""
+    def save_pretrained(self, folder: str | Path, dtype: str | None = None) -> None:
+        """Write a Hugging Face model folder: `config.json`, `model.safetensors` and the tokenizer's files if any.
+
+        With `dtype` (float16, bfloat16, float32, float64) the numbers are rounded to it.
+        """
         from mini_bert.model.pretrained import save_pretrained
 
-        save_pretrained(self, folder)
+        save_pretrained(self, folder, dtype)
 
     @classmethod
     def from_pretrained(
@@ -314,11 +317,13 @@ class MiniBERT:
         heads: tuple[str, ...] | None = None,
         num_labels: int | None = None,
         seed: int = 0,
+        *,
+        with_tokenizer: bool = True,
     ) -> MiniBERT:
         """Read a Hugging Face model folder; see `mini_bert.model.pretrained.from_pretrained`."""
         from mini_bert.model.pretrained import from_pretrained
 
-        return from_pretrained(folder, dtype=dtype, heads=heads, num_labels=num_labels, seed=seed)
+        return from_pretrained(folder, dtype, heads, num_labels, seed, with_tokenizer=with_tokenizer)
 
 
 def _checked_dtype(dtype: Any) -> np.dtype[Any]:

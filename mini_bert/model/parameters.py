@@ -86,8 +86,8 @@ def parameter_table(config: ModelConfig) -> tuple[ParameterRow, ...]:
 
 
 def has_pooler(config: ModelConfig) -> bool:
-    """Whether the tanh pooler over [CLS] exists: for heads that read it, and in the bare `BertModel`."""
-    return not config.heads or "nsp" in config.heads or "classifier" in config.heads
+    """Whether the tanh pooler over [CLS] exists: for heads that read it, and in a bare encoder that has one."""
+    return (not config.heads and config.pooler) or "nsp" in config.heads or "classifier" in config.heads
 
 
 @dataclass(frozen=True)

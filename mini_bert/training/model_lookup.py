@@ -1,20 +1,23 @@
-"""What does a MODEL argument mean? A path first, then the name of a run."""
+"""What does a MODEL argument mean? A path first, then the name of a run, then a name on the Hugging Face Hub."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from mini_bert.errors import CheckpointError, nearest
+from mini_bert.interop import hub
 from mini_bert.training.checkpoint import newest_verified
 
 
 def find_model(name: str | Path, runs: str | Path = "runs") -> Path:
     """The model folder that `name` means: a folder with `config.json`, a run's folder, or a run's name in `runs`.
 
-    Of a run, it is the newest checkpoint that holds.
+    Of a run, it is the newest checkpoint that holds. What is neither and looks like `organisation/model` is fetched
+    from the Hugging Face Hub.
 
     Raises:
         CheckpointError: there is no such model; near names are suggested.
+        MissingExtraError: it may be on the Hub, and `huggingface_hub` is not installed.
     """
     path, runs = Path(name), Path(runs)
     for candidate in (path, runs / path):
@@ -31,10 +34,12 @@ def find_model(name: str | Path, runs: str | Path = "runs") -> Path:
             )
     if path.is_dir():
         raise CheckpointError("MODEL", got=f"{str(name)!r}, a folder without config.json", expected="a model folder")
+    if hub.is_name(name):
+        return hub.fetch(str(name))
     known = sorted(folder.parent.name for folder in runs.glob("*/checkpoints"))
     raise CheckpointError(
         "MODEL",
         got=f"{str(name)!r}, which is neither a folder nor a run in {runs}",
-        expected="a checkpoint, a Hugging Face folder, or the name of a run",
+        expected="a checkpoint, a Hugging Face folder, the name of a run, or organisation/model on the Hub",
         advice=nearest(str(name), known) if known else "Train one first: mini-bert pretrain.",
     )

@@ -141,7 +141,7 @@ def put(**values):
         (put(position_embedding_type="relative_key"), "relative_key"),
         (put(is_decoder=True), "is_decoder"),
         (put(tie_word_embeddings=False), "tie_word_embeddings"),
-        (put(hidden_act="gelu_new"), "hidden_act"),
+        (put(hidden_act="gelu_10"), "hidden_act.*gelu_10.*gelu_new"),
         (put(hidden_size=9), "hidden_size"),
         (put(hidden_size="large"), "hidden_size"),
         (put(architectures=["GPT2Model"]), "GPT2Model"),
@@ -183,7 +183,7 @@ def test_missing_files_and_half_a_head(tmp_path):
         with pytest.raises(CheckpointError, match="b_mlm"):
             MiniBERT.from_pretrained(tmp_path, heads=heads)
     path.unlink()
-    with pytest.raises(CheckpointError, match="No such file"):
+    with pytest.raises(CheckpointError, match="no weights"):
         MiniBERT.from_pretrained(tmp_path)
 
 
