@@ -35,6 +35,8 @@ from mini_bert.text.wordpiece import WordPiece
 if TYPE_CHECKING:
     from mini_bert.config.schema import DataConfig, TokenizerConfig
 
+_MOST_PIECES = 1 << 16
+
 
 class TokenSet:
     """The training or the held-out side of a tokenised corpus.
@@ -148,6 +150,13 @@ def open_tokens(
             got=f"a vocabulary of {tokenizer.vocab_size} pieces",
             expected=f"at most model.vocab_size = {vocab_size}",
             advice=f"Set --model.vocab-size {tokenizer.vocab_size}.",
+        )
+    if tokenizer.vocab_size > _MOST_PIECES:
+        raise DataError(
+            "tokenizer",
+            got=f"a vocabulary of {tokenizer.vocab_size} pieces",
+            expected=f"at most {_MOST_PIECES}: a token is stored in 16 bits",
+            advice="A model of such a vocabulary can be used, but corpora are not prepared for it.",
         )
     stores = [_open_or_tokenise(corpus, tokenizer, work) for corpus in corpora]
     weights = [weight for _, weight in entries]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from mini_bert.atomic_files import replace_file, storage_errors
@@ -18,7 +19,15 @@ from mini_bert.text.pieces import CONTINUATION, LONGEST_WORD, SPECIALS
 if TYPE_CHECKING:
     from mini_bert.text.wordpiece import WordPiece
 
-_MOST_BYTES = 8 << 20
+_MOST_BYTES = 16 << 20
+"""The largest tokenizer.json in use, of half a million pieces, has 10 MB."""
+
+_CLASSES = (
+    *(f"{name}Tokenizer{fast}" for name in ("Bert", "DistilBert", "Electra") for fast in ("", "Fast")),
+    "PreTrainedTokenizerFast",
+    "TokenizersBackend",
+)
+"""Classes of transformers that do what BERT's tokenizer does, given its files."""
 
 
 class Settings(NamedTuple):
@@ -37,7 +46,7 @@ def read_tokenizer(path: Path) -> tuple[list[str], Settings]:
     try:
         if path.is_dir():
             return _read_folder(path)
-        return read_tokenizer_json(path) if path.suffix == ".json" else (read_vocab_txt(path), Settings())
+        return read_tokenizer_json(path) if path.suffix == ".json" else _read_vocabulary(path)
     except (OSError, ValueError) as error:
         raise DataError(
             str(path),
@@ -48,17 +57,27 @@ def read_tokenizer(path: Path) -> tuple[list[str], Settings]:
 
 
 def _read_folder(path: Path) -> tuple[list[str], Settings]:
+    """What `tokenizer_config.json` says wins over the other two, as in transformers."""
     if (path / "tokenizer.json").exists():
-        return read_tokenizer_json(path / "tokenizer.json")
-    if (path / "vocab.txt").exists():
-        config = path / "tokenizer_config.json"
-        return read_vocab_txt(path / "vocab.txt"), _read_config(config) if config.exists() else Settings()
-    raise DataError(
-        str(path),
-        got="a folder with neither tokenizer.json nor vocab.txt",
-        expected="the folder of a BERT",
-        advice="`mini-bert tokenizer train` makes a vocabulary.",
-    )
+        vocabulary, settings = read_tokenizer_json(path / "tokenizer.json")
+    elif (path / "vocab.txt").exists():
+        vocabulary, settings = _read_vocabulary(path / "vocab.txt")
+    else:
+        raise DataError(
+            str(path),
+            got="a folder with neither tokenizer.json nor vocab.txt",
+            expected="the folder of a BERT",
+            advice="`mini-bert tokenizer train` makes a vocabulary.",
+        )
+    config = path / "tokenizer_config.json"
+    return vocabulary, settings._replace(**_read_config(config)) if config.exists() else settings
+
+
+def _read_vocabulary(path: Path) -> tuple[list[str], Settings]:
+    """Cased where a capital letter is a piece: the lower-cased text of an uncased vocabulary has none."""
+    vocabulary = read_vocab_txt(path)
+    letters = {piece.removeprefix(CONTINUATION) for piece in vocabulary} & set(ascii_uppercase)
+    return vocabulary, Settings(lowercase=not letters)
 
 
 def read_vocab_txt(path: Path) -> list[str]:
@@ -214,11 +233,15 @@ def _dumps(content: object) -> str:
     return json.dumps(content, ensure_ascii=False, indent=2) + "\n"
 
 
-def _read_config(path: Path) -> Settings:
+def _read_config(path: Path) -> dict[str, bool | None]:
+    """The settings that are said."""
     content = _Json(path, _read_json(path))
+    content.demand("tokenizer_class", *_CLASSES, None)
+    content.demand("do_basic_tokenize", True, None)
     content.demand("tokenize_chinese_chars", True, None)
-    lowercase = content.boolean_or_none("do_lower_case")
-    return Settings(True if lowercase is None else lowercase, content.boolean_or_none("strip_accents"))
+    lowercase, strip_accents = map(content.boolean_or_none, ("do_lower_case", "strip_accents"))
+    said = {} if lowercase is None else {"lowercase": lowercase}
+    return said | ({"strip_accents": strip_accents} if "strip_accents" in content.content else {})
 
 
 def _read_text(path: Path) -> str:

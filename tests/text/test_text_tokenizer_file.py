@@ -56,6 +56,32 @@ def test_a_vocabulary_alone_is_uncased_unless_told_otherwise(folder: Path) -> No
     assert WordPiece.load(str(folder)).lowercase is True
 
 
+@pytest.mark.parametrize("capital", ["T", "##T"])
+def test_a_vocabulary_with_a_capital_letter_is_cased(tmp_path: Path, capital: str) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIALS, "[unused1]", "The", capital]))
+    assert WordPiece.load(tmp_path).lowercase is False
+    assert WordPiece.load(tmp_path / "vocab.txt").encode("The").tokens == ["The"]
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    assert WordPiece.load(tmp_path).lowercase is True
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIALS, "[unused1]", "[Z]", "t"]))
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": null}')
+    assert WordPiece.load(tmp_path).lowercase is True
+
+
+@pytest.mark.parametrize("name", ["lowercase", "strip_accents"])
+def test_the_tokenizer_config_wins_as_in_transformers(folder: Path, name: str) -> None:
+    before = WordPiece.load(folder)
+    changed = not getattr(before, name)
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"do_lower_case" if name == "lowercase" else name: changed})
+    )
+    after = WordPiece.load(folder)
+    assert getattr(after, name) is changed
+    assert {"lowercase", "strip_accents"} - {name} <= {
+        other for other in ("lowercase", "strip_accents") if getattr(after, other) == getattr(before, other)
+    }
+
+
 @pytest.mark.parametrize("text", ["\ufeff{}", "{}\r\n", "\ufeff{}\r\n"])
 def test_marks_and_line_ends_of_other_systems_are_understood(tmp_path: Path, text: str) -> None:
     path = tmp_path / "vocab.txt"
@@ -80,7 +106,7 @@ def test_marks_and_line_ends_of_other_systems_are_understood(tmp_path: Path, tex
         (b"\x00\x01\x02\n" * 10, "line 1"),
         (b"\x7fELF\x02\x01\x01\x00\xff\xfe", "not UTF-8"),
         (b"once upon a time\nthere was a corpus", "without"),
-        (b"a" * (9 << 20), "more than 8,388,608 bytes.*corpus"),
+        (b"a" * (17 << 20), "more than 16,777,216 bytes.*corpus"),
     ],
 )
 def test_bad_vocabularies_are_refused_with_advice(tmp_path: Path, content: bytes, message: str) -> None:
@@ -191,7 +217,16 @@ def test_damaged_json_is_refused(folder: Path, name: str, content: bytes) -> Non
         WordPiece.load(folder)
 
 
-@pytest.mark.parametrize("config", [{"do_lower_case": "no"}, {"strip_accents": 3}, {"tokenize_chinese_chars": False}])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"do_lower_case": "no"},
+        {"strip_accents": 3},
+        {"tokenize_chinese_chars": False},
+        {"tokenizer_class": "BertJapaneseTokenizer"},
+        {"do_basic_tokenize": False},
+    ],
+)
 def test_settings_that_are_not_understood_are_refused(folder: Path, config: dict[str, object]) -> None:
     (folder / "tokenizer.json").unlink()
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
