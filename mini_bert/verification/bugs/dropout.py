@@ -32,7 +32,7 @@ BUGS: tuple[Bug, ...] = (
     ),
     Bug(
         name="dropout-keeps-p",
-        title="p is taken for the probability of keeping",
+        title="The dropout rate is taken for the probability of keeping",
         edits=(
             Edit(
                 _OP,

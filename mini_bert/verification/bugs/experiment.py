@@ -7,6 +7,7 @@ python -m mini_bert.verification.bugs.experiment none --seed 1
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -77,8 +78,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         "training": small_training(seed),
         "python": platform.python_version(),
     }
-    print(json.dumps(result))
+    print(json.dumps(_finite(result), allow_nan=False))
     return 0
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: None stands for what is no number."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 if __name__ == "__main__":

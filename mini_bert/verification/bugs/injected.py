@@ -30,7 +30,7 @@ _KEPT = 4000
 """Characters of a failure that are kept: the last ones, where pytest says what was wrong."""
 
 
-class Tests(NamedTuple):
+class Outcome(NamedTuple):
     """How tests ended."""
 
     failed: dict[str, str]
@@ -45,7 +45,7 @@ def tests_are_here() -> bool:
     return (REPOSITORY / "tests").is_dir() and (REPOSITORY / "pyproject.toml").is_file()
 
 
-def run_tests(name: str | None, *arguments: str, seconds: float = 120.0) -> Tests:
+def run_tests(name: str | None, *arguments: str, seconds: float = 120.0) -> Outcome:
     """Run pytest on `arguments` in a process of its own, with a bug injected (None: with none).
 
     Raises:
@@ -74,7 +74,7 @@ def run_tests(name: str | None, *arguments: str, seconds: float = 120.0) -> Test
     records = [json.loads(line) for line in lines if line.endswith("}")]
     failed = {record["id"]: record["said"] for record in records if record["outcome"] == "failed"}
     passed = {record["id"] for record in records if record["outcome"] == "passed"} - failed.keys()
-    return Tests(failed, len(passed), finished)
+    return Outcome(failed, len(passed), finished)
 
 
 class _Recorder:

@@ -46,7 +46,7 @@ def model_errors() -> Numbers:
     """
     return {
         "loss": {
-            "what the loss reads": _attempt(_sparse_loss),
+            "masked positions": _attempt(_sparse_loss),
             "all positions": _attempt(_dense_loss),
         },
         "gradients": {
