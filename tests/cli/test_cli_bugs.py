@@ -53,10 +53,10 @@ def measured(name: str | None, seed: int = 0) -> dict[str, Any]:
     wrong = name is not None
     return {
         "operations": {"attention": {"definition": 0.5 * wrong, "gradient": None if wrong else 0.0}},
-        "model": {"loss": {}, "gradients": {"masked_lm": {f"W_{i}": 0.1 * i * wrong for i in range(11)}}},
+        "model": {"results": {}, "gradients": {"masked_lm": {f"W_{i}": 0.1 * i * wrong for i in range(11)}}},
         "training": {
             "steps": [10, 20],
-            "losses": [6.0, 5.0 + wrong],
+            "losses": [6.0, 5.0 + 0.5 * wrong],
             "held_out": [[0, 6.2], [20, 5.0 + wrong]],
             "resumed": [5.0 + wrong],
             "same_bits": True,

@@ -187,7 +187,7 @@ def measured(**changes: Any) -> dict[str, Any]:
     }
     errors = {
         "operations": {"linear": {"definition": 0.0, "gradient": 1e-16}, "gelu": {"definition": 0.0, "gradient": 0.0}},
-        "model": {"loss": {"masked positions": 0.0}, "gradients": {"masked_lm": {"W": 1e-15, "b": 0.0}, "nsp": {}}},
+        "model": {"results": {"the training loss": 0.0}, "gradients": {"masked_lm": {"W": 1e-15, "b": 0.0}, "nsp": {}}},
     }
     return {
         **errors,
@@ -238,22 +238,22 @@ WORDS = {
         "gradients and results are right.",
     ),
     "gradients": (
-        {"model": {"loss": {}, "gradients": {"masked_lm": {"W": 0.02, "b": 0.714, "c": 0.0}}}},
+        {"model": {"results": {}, "gradients": {"masked_lm": {"W": 0.02, "b": 0.714, "c": 0.0}}}},
         "Training is the same to the last digit; gradient of b off by 71 %, as is one more; results are right.",
     ),
     "a gradient of an operation alone": (
         {"operations": {"tanh": {"definition": 0.0, "gradient": None}}},
-        "Training is the same to the last digit; gradient of tanh not a number; results are right.",
+        "Training is the same to the last digit; gradient of tanh is no number; results are right.",
     ),
     "results": (
         {"operations": {"gelu": {"definition": 4e-4, "gradient": 0.0}}},
         "Training is the same to the last digit; gradients agree with the wrong forward pass; "
-        "gelu off by 4e-04 from the definition.",
+        "gelu off by 4e-04 beside the definition.",
     ),
     "a result that fails": (
-        {"model": {"loss": {"masked positions": "KeyError: 3"}, "gradients": {"nsp": "KeyError: 3"}}},
+        {"model": {"results": {"the training loss": "KeyError: 3"}, "gradients": {"nsp": "KeyError: 3"}}},
         "Training is the same to the last digit; gradient of the nsp check fails (KeyError: 3); "
-        "the model's loss fails (KeyError: 3) from the definition.",
+        "the training loss fails (KeyError: 3).",
     ),
 }
 

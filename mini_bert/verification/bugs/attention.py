@@ -60,13 +60,13 @@ BUGS: tuple[Bug, ...] = (
             Edit(_OP, "where=~mask_BS[:, None, None, :])  # (ATT.2)", "where=mask_BS[:, None, None, :])  # (ATT.2)"),
             Edit(_OP, "where=~mask_BS[:, None, None, :])  # only a", "where=mask_BS[:, None, None, :])  # only a"),
         ),
-        seen="nyu-mll/jiant #465 (“fix sign of BERT attention mask”), InseeFrLab/torchTextClassifiers "
-        "#92, lucidrains/halonet-pytorch #6. AlkiGit/BERT-NumPy adds −10⁹ times a mask that "
-        "is 1 on real tokens.",
+        seen="nyu-mll/jiant #465 (“fix sign of BERT attention mask”), InseeFrLab/torchTextClassifiers #92, "
+        "lucidrains/halonet-pytorch #6. AlkiGit/BERT-NumPy adds −10⁹ times a mask that is 1 on real tokens.",
         lesson="Half of the field says True for “look here”, half for “hide this”, and both fit every shape. Rows "
         "without padding are not touched, or become uniform, so a test without padding passes. Rows with padding see "
-        "nothing but padding, and the model falls back on the token itself and on frequencies, which is most of what "
-        "a small model knows anyway: the loss falls. Two conventions, one name: say in the docstring which it is.",
+        "nothing but padding, and the model falls back on the token itself and on frequencies, which is most of what a "
+        "small model knows anyway: the loss falls, a little more slowly. Two conventions, one name: say in the "
+        "docstring which it is.",
         place="attention-padding",
         caught_by=f"{_DEFINITION}[attention-padding]",
     ),
@@ -91,8 +91,8 @@ BUGS: tuple[Bug, ...] = (
             ),
             Edit(_OP, _MASKING_BACKWARD, ""),
         ),
-        seen="huggingface/pytorch-image-models #2236 (eva.py: “the mask should be applied before the "
-        "softmax”). abisee/pointer-generator #88 does it on purpose and divides by the new sum.",
+        seen="huggingface/pytorch-image-models #2236 (eva.py: “the mask should be applied before the softmax”). "
+        "abisee/pointer-generator #88 does it on purpose and divides by the new sum.",
         lesson="The weights of real keys no longer sum to 1: with half of a row padding, attention adds half of what "
         "it should. LayerNorm behind the residual hides the size but not the balance between the two. No padding gets "
         "through, so “what stands under padding changes nothing” holds; it is “how much padding there is” that leaks. "
@@ -110,11 +110,11 @@ BUGS: tuple[Bug, ...] = (
                 "        scores_BATS *= mask_BS[:, None, None, :]\n",
             ),
         ),
-        seen="georg-wolflein/good-features #1; asked for as an improvement in huggingface/transformers "
-        "#542 and #12109.",
+        seen="georg-wolflein/good-features #1; asked for as an improvement in huggingface/transformers #542 and "
+        "#12109.",
         lesson="A score of 0 is not “no score”. exp(0) is 1, and beside real scores that are negative or small, "
-        "padding gets an ordinary share, often the largest. Early in training all scores are near 0, and the mask "
-        "does nothing at all. What has to become 0 is the weight, so the score has to become −∞.",
+        "padding gets an ordinary share, often the largest. Early in training all scores are near 0, and the mask does "
+        "nothing at all. What has to become 0 is the weight, so the score has to become −∞.",
         place="attention-padding",
         caught_by=f"{_DEFINITION}[attention-padding]",
     ),
@@ -129,12 +129,12 @@ BUGS: tuple[Bug, ...] = (
             ),
             Edit(_OP, _MASKING_BACKWARD, ""),
         ),
-        seen="TransformerLensOrg/TransformerLens #319: scores fell below the −1e5 that stood for "
-        "“masked”. Shujun-He/RibonanzaNet #5: −1e-9 where −1e9 was meant.",
-        lesson="How much is enough depends on the scores, and those grow in training. At the start exp(−10) is next "
-        "to nothing; once a head is sure of itself its scores differ by more than 10, and padding comes back into the "
-        "sum, in the best-trained heads first. So the bug appears with training, and never in a test on fresh "
-        "weights. Replace the score, or use a number that no sum of float32 reaches.",
+        seen="TransformerLensOrg/TransformerLens #319: scores fell below the −1e5 that stood for “masked”. "
+        "Shujun-He/RibonanzaNet #5: −1e-9 where −1e9 was meant.",
+        lesson="How much is enough depends on the scores, and those grow in training. At the start exp(−10) is next to "
+        "nothing; once a head is sure of itself its scores differ by more than 10, and padding comes back into the "
+        "sum, in the best-trained heads first. So the bug appears with training, and never in a test on fresh weights. "
+        "Replace the score, or use a number that no sum of float32 reaches.",
         place="attention-padding",
         caught_by=f"{_DEFINITION}[attention-padding]",
     ),
@@ -145,12 +145,12 @@ BUGS: tuple[Bug, ...] = (
             Edit(_OP, "where=~mask_BS[:, None, None, :])  # (ATT.2)", "where=~mask_BS[:, None, :, None])  # (ATT.2)"),
             Edit(_OP, "where=~mask_BS[:, None, None, :])  # only a", "where=~mask_BS[:, None, :, None])  # only a"),
         ),
-        seen="hyunwoongko/transformer #40 and bentrevett/pytorch-seq2seq #96: unsqueeze(3) where "
-        "unsqueeze(2) was meant; pytorch/pytorch #97899 asks which of the two it is.",
+        seen="hyunwoongko/transformer #40 and bentrevett/pytorch-seq2seq #96: unsqueeze(3) where unsqueeze(2) was "
+        "meant; pytorch/pytorch #97899 asks which of the two it is.",
         lesson="In self-attention both axes have the same length, so the wrong one broadcasts without a word. Rows of "
-        "padding become uniform, which nobody reads, and real tokens attend to padding as if there were no mask. "
-        "With −∞ the masked rows would be NaN and betray it; with a large finite number they are quiet. Here it does "
-        "crash, because the last block has fewer queries than keys: unequal sizes in a test find such bugs for free.",
+        "padding become uniform, which nobody reads, and real tokens attend to padding as if there were no mask. With "
+        "−∞ the masked rows would be NaN and betray it; with a large finite number they are quiet. Here it does crash, "
+        "because the last block has fewer queries than keys: unequal sizes in a test find such bugs for free.",
         place="attention-padding",
         caught_by=f"{_DEFINITION}[attention-padding]",
     ),
@@ -158,8 +158,8 @@ BUGS: tuple[Bug, ...] = (
         name="mask-forgotten",
         title="The mask is made, handed down, and never reaches attention",
         edits=(Edit(_MODEL, "        mask_BS=run.mask_BS,\n", "        mask_BS=None,\n"),),
-        seen="keras-team/keras-hub #2220 (the mask of the embedding is silently not passed on), "
-        "jingyaogong/minimind-v #76, ai4sd/multiscale-byte-lm #29.",
+        seen="keras-team/keras-hub #2220 (the mask of the embedding is silently not passed on), jingyaogong/minimind-v "
+        "#76, ai4sd/multiscale-byte-lm #29.",
         lesson="Every token attends to padding as to a very frequent word. The model learns to live with it, and the "
         "loss falls. It shows when the batch changes: the same sentence alone and beside a longer one gives two "
         "results. That is the test to write, and it needs no reference: append padding, and nothing may change.",
@@ -202,11 +202,10 @@ BUGS: tuple[Bug, ...] = (
                 _OP, _SCALE_BACKWARD, _SCALE_BACKWARD.replace("Q_BATK.shape[-1]", "Q_BATK.shape[1] * Q_BATK.shape[-1]")
             ),
         ),
-        seen="lucidrains/vit-pytorch #65 (“coding attention for nearly a year now and still making rookie "
-        "mistakes”), chelsea0x3b/dfdx #171, juho-lee/set_transformer #18, "
-        "aladdinpersson/Machine-Learning-Collection #65.",
-        lesson="With one head the two are the same, and so a test with one head passes. With A heads the softmax is "
-        "√A times too flat. Training makes up for it by larger queries; weights from elsewhere do not fit. The paper "
+        seen="lucidrains/vit-pytorch #65 (“coding attention for nearly a year now and still making rookie mistakes”), "
+        "chelsea0x3b/dfdx #171, juho-lee/set_transformer #18, aladdinpersson/Machine-Learning-Collection #65.",
+        lesson="With one head the two are the same, and so a test with one head passes. With A heads the softmax is √A "
+        "times too flat. Training makes up for it by larger queries; weights from elsewhere do not fit. The paper "
         "writes d_k, and the code at hand has a variable called dim.",
         place="attention",
         caught_by=f"{_DEFINITION}[attention-no padding]",
@@ -226,10 +225,10 @@ BUGS: tuple[Bug, ...] = (
                 "    dscores_BATS = dscores_BATS * (scale * scale)\n",
             ),
         ),
-        seen="huggingface/transformers #38290 (OPT), AI-Hypercomputer/maxtext #3138: one place scales "
-        "the queries, another calls a kernel that scales by itself.",
+        seen="huggingface/transformers #38290 (OPT), AI-Hypercomputer/maxtext #3138: one place scales the queries, "
+        "another calls a kernel that scales by itself.",
         lesson="Two right pieces, put together wrongly. Attention is almost uniform at first and has to learn weights "
-        "K times as large to be as sharp. Nothing breaks: the loss is a little worse, and who would know by how much? "
+        "K times as large to be as sharp. Nothing breaks: the loss is as good, or a little worse, and who would know? "
         "A factor belongs to one function, whose test pins it with a number.",
         place="attention",
         caught_by=f"{_DEFINITION}[attention-no padding]",
@@ -238,10 +237,10 @@ BUGS: tuple[Bug, ...] = (
         name="scale-lost-backward",
         title="The backward pass forgets the factor 1/√K",
         edits=(Edit(_OP, "    dscores_BATS = dscores_BATS * scale\n", ""),),
-        seen="Common in hand-written backward passes, where the forward line `scores *= scale` has no mirror image; "
-        "an automatic differentiation cannot make this mistake.",
-        lesson="Gradients of queries and keys are √K times too large, all others that lie behind them are right. "
-        "Adam divides by the gradient's own size, so a constant factor on a whole tensor all but vanishes: W_Q and W_K "
+        seen="Common in hand-written backward passes, where the forward line `scores *= scale` has no mirror image; an "
+        "automatic differentiation cannot make this mistake.",
+        lesson="Gradients of queries and keys are √K times too large, all others that lie behind them are right. Adam "
+        "divides by the gradient's own size, so a constant factor on a whole tensor all but vanishes: W_Q and W_K "
         "learn as before, and only what lies below, where the wrong part is added to right ones, is pushed aside. The "
         "loss does not tell; a derivative that nobody derived does, at once.",
         place="attention",
@@ -252,9 +251,9 @@ BUGS: tuple[Bug, ...] = (
         title="Softmax without subtracting the largest score",
         edits=(Edit("ops/softmax.py", "    probs = x - row_maxima(x)\n", "    probs = x.copy()\n"),),
         seen="open-edge-platform/geti #1507, numenta/nupic-legacy #3818, keras-team/keras #9606, FluxML/NNlib.jl #43.",
-        lesson="exp(89) is the end of float32. As long as scores are small the two are equal to the last bit, and "
-        "they are small in every short training. Then one head becomes sure, a score passes 88, and infinity divided "
-        "by infinity is NaN. Test at scores of ten thousand, not at those you have.",
+        lesson="exp(89) is the end of float32. As long as scores are small the two are equal to the last bit, and they "
+        "are small in every short training. Then one head becomes sure, a score passes 88, and infinity divided by "
+        "infinity is NaN. Test at scores of ten thousand, not at those you have.",
         place="softmax",
         caught_by=f"{_DEFINITION}[softmax-far from zero]",
     ),
@@ -276,12 +275,11 @@ BUGS: tuple[Bug, ...] = (
             ),
         ),
         seen="labmlai/annotated_deep_learning_paper_implementations #146 and #282 (where the wrong one scored as "
-        "well), PetrochukM/PyTorch-NLP #2, karpathy/ng-video-lecture #42 (where the loss became far too "
-        "good).",
+        "well), PetrochukM/PyTorch-NLP #2, karpathy/ng-video-lecture #42 (where the loss became far too good).",
         lesson="The matrix is square, so the shape agrees with everything. Every key now hands out the same total "
         "attention, and a query may get almost none. Information still flows, a network still learns, and in a causal "
-        "model the future leaks in through the denominator. Ask for the property itself: each row of weights sums to "
-        "1 over its keys.",
+        "model the future leaks in through the denominator. Ask for the property itself: each row of weights sums to 1 "
+        "over its keys.",
         place="attention",
         caught_by=f"{_DEFINITION}[attention-no padding]",
     ),
@@ -295,12 +293,13 @@ BUGS: tuple[Bug, ...] = (
                 "    dx = dprobs * (1.0 - probs)\n",
             ),
         ),
-        seen="deeplearning4j/libnd4j #440 (“we are missing the sum and the i ≠ j case”), "
-        "HomericIntelligence/Odyssey #2134, RoboticsClubIITJ/ML-DL-implementation #153.",
+        seen="deeplearning4j/libnd4j #440 (“we are missing the sum and the i ≠ j case”), HomericIntelligence/Odyssey "
+        "#2134, RoboticsClubIITJ/ML-DL-implementation #153.",
         lesson="Softmax looks like the logistic function, whose derivative this is; but every output depends on every "
-        "input. The sign and the rough size of the gradient are right, so attention learns something, and the loss "
-        "falls. A right gradient of softmax sums to 0 in each row: a test of one line. A test with a cotangent of "
-        "ones, where the true gradient is 0, would compare zeros with nearly zeros.",
+        "input. What arrives at queries and keys is mostly noise, which attention learns; the loss falls as far as "
+        "frequencies alone lead and lies flat there, the picture of a model that is too small. A right gradient of "
+        "softmax sums to 0 in each row: a test of one line. A test with a cotangent of ones, where the true gradient "
+        "is 0, would compare zeros with nearly zeros.",
         place="softmax",
         caught_by=f"{_GRADIENT}[0-softmax-small scores]",
     ),
@@ -320,8 +319,7 @@ BUGS: tuple[Bug, ...] = (
             ),
         ),
         seen="jsbaan/transformer-from-scratch #6 (the test task was learned all the same), "
-        "ajhalthor/Transformer-Neural-Network #4; the same at the split into heads: reczoo/FuxiCTR "
-        "#30.",
+        "ajhalthor/Transformer-Neural-Network #4; the same at the split into heads: reczoo/FuxiCTR #30.",
         lesson="[A, T, K] and [T, A, K] have as many elements, and reshape takes either. A token's vector is then put "
         "together from pieces of several positions. The scramble is the same for every row of a given length, so a "
         "network learns around it, worse the more position matters. Heads have no order: permute them together with "
@@ -339,12 +337,12 @@ BUGS: tuple[Bug, ...] = (
                 '(("Q", "query"), ("K", "value"), ("V", "key"))',
             ),
         ),
-        seen="huggingface/transformers #40257 (D-FINE: the slice of k_proj was that of the values), "
-        "vllm-project/vllm #42803 (queries in the places of keys and values).",
+        seen="huggingface/transformers #40257 (D-FINE: the slice of k_proj was that of the values), vllm-project/vllm "
+        "#42803 (queries in the places of keys and values).",
         lesson="All three are [H, H]: nothing but the name tells them apart. Writing and reading back gives the same "
         "model, because both directions use the same wrong table, so a round trip proves nothing. Training is not "
-        "touched. Only the meeting with somebody else's file shows it: pin the names against theirs, not against "
-        "your own.",
+        "touched. Only the meeting with somebody else's file shows it: pin the names against theirs, not against your "
+        "own.",
         place="W_K_0",
         caught_by="tests/model/test_model_parameters.py::test_names_at_hugging_face",
     ),

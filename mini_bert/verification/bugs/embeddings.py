@@ -41,12 +41,12 @@ BUGS: tuple[Bug, ...] = (
                 "    dE[sorted_ids] += rows_of(dy)[order]\n",
             ),
         ),
-        seen="HIPS/autograd #39 and #136 (why it uses np.add.at), apache/mxnet #9172, "
-        "pymc-devs/pytensor #2242 (“silent wrong numbers, not a crash”).",
+        seen="HIPS/autograd #39 and #136 (why it uses np.add.at), apache/mxnet #9172, pymc-devs/pytensor #2242 "
+        "(“silent wrong numbers, not a crash”).",
         lesson="`E[ids] += g` reads, adds and writes back once for each row: of several additions to one row the last "
         "one stays. The most frequent words, which occur many times in every batch, lose most of their gradient. Adam "
-        "rescales what is left, and the loss looks as always. A test without a repeated id cannot see it: put the "
-        "same id three times into the smallest case.",
+        "rescales what is left, and the loss looks as always. A test without a repeated id cannot see it: put the same "
+        "id three times into the smallest case.",
         place="embedding-repeated ids",
         caught_by="tests/ops/test_ops_common_suite.py::test_gradient_by_complex_step[0-embedding-repeated ids]",
     ),
@@ -61,8 +61,7 @@ BUGS: tuple[Bug, ...] = (
             ),
         ),
         seen="Common in hand-written code: what was broadcast forward has to be summed backward, and `mean` is what "
-        "one writes for “over the batch”. rasbt/stat453-deep-learning-ss21 #5 has the same class of fault in a "
-        "bias.",
+        "one writes for “over the batch”. rasbt/stat453-deep-learning-ss21 #5 has the same class of fault in a bias.",
         lesson="Broadcasting is a copy, and the gradient of a copy is a sum. The mean is too small by the number of "
         "rows, the same factor everywhere in the tensor, and Adam takes constant factors out again: the loss curve is "
         "the same but for ε and for clipping. It changes with the batch size and with the number of shards, though: "
@@ -105,12 +104,12 @@ BUGS: tuple[Bug, ...] = (
             ),
             Edit(_MODEL, "Saved(token_saved, types_BT, ", "Saved(token_saved, None, "),
         ),
-        seen="huggingface/transformers #263 (token_type_ids=None for pairs) and #17082 (a tokenizer "
-        "that gave only zeros), antonellof/ferrox #44 (only row 0 of the table is loaded).",
+        seen="huggingface/transformers #263 (token_type_ids=None for pairs) and #17082 (a tokenizer that gave only "
+        "zeros), antonellof/ferrox #44 (only row 0 of the table is loaded).",
         lesson="One sentence has one segment, and all tests with one sentence pass; masked-language-model training of "
-        "packed text never uses the second. It shows in tasks with two texts, as a ranking that is a little worse. "
-        "The second row of the table keeps its initial values for ever: a parameter with no gradient in a test that "
-        "uses everything is the sign to look for.",
+        "packed text never uses the second. It shows in tasks with two texts, as a ranking that is a little worse. The "
+        "second row of the table keeps its initial values for ever: a parameter with no gradient in a test that uses "
+        "everything is the sign to look for.",
         place="embeddings",
         caught_by=_FORWARD,
     ),
@@ -135,9 +134,9 @@ BUGS: tuple[Bug, ...] = (
         seen="codertimo/BERT-pytorch adds token, position and segment and goes straight to dropout "
         "(bert_pytorch/model/embedding/bert.py); google-research/albert #3 asks what the norm is for.",
         lesson="Initial embeddings are 50 times smaller than what comes out of a sublayer, so without the norm the "
-        "first residual drowns the word in what attention made of it. It can be trained, only not as well, and a "
-        "checkpoint of the real BERT does not fit. Two LayerNorm parameters without a gradient give it away, and so "
-        "does the definition.",
+        "first residual drowns the word in what attention made of it. At this size it trains as well; deeper, less; "
+        "and a checkpoint of the real BERT does not fit. Two LayerNorm parameters without a gradient give it away, and "
+        "so does the definition.",
         place="embeddings",
         caught_by=_FORWARD,
     ),

@@ -19,11 +19,12 @@ BUGS: tuple[Bug, ...] = (
             Edit(_HEADS, "    logits += head.b_vocabulary\n", ""),
             Edit(_HEADS, "    head.b_vocabulary[...] += dlogits.sum(axis=0)\n", ""),
         ),
-        seen="vllm-project/vllm #46835 (not applied for tied embeddings), huggingface/transformers "
-        "#7167 (not in the file, so made anew), deepset-ai/FARM #533.",
+        seen="vllm-project/vllm #46835 (not applied for tied embeddings), huggingface/transformers #7167 (not in the "
+        "file, so made anew), deepset-ai/FARM #533.",
         lesson="The bias is how a model says how frequent each piece is, before it has read anything: the first thing "
-        "that training learns. Without it the same has to go through a direction of the hidden state, and the first "
-        "hundred steps are slower. Later nothing shows. An imported model prefers rare words a little too much.",
+        "that training learns. Without it the same has to go through a direction of the hidden state, which even this "
+        "small model has learned within a hundred steps. Nothing shows. An imported model prefers rare words a little "
+        "too much.",
         place="mlm",
         caught_by=f"{_FORWARD}[mlm]",
     ),
@@ -42,8 +43,8 @@ BUGS: tuple[Bug, ...] = (
                 "    head.b_vocabulary[...] += 2.0 * dlogits.sum(axis=0)\n",
             ),
         ),
-        seen="huggingface/transformers #2957 and #2928: in version 2.4.0 the bias became part of the "
-        "linear layer and was still added behind it.",
+        seen="huggingface/transformers #2957 and #2928: in version 2.4.0 the bias became part of the linear layer and "
+        "was still added behind it.",
         lesson="A model trained so learns half the bias, and nobody will ever know. One trained elsewhere and opened "
         "here exaggerates frequencies: its answers are more common words than they should be, and still words. "
         "Released, with tests, in the most used library of the field: the tests compared the model with itself.",
@@ -57,8 +58,8 @@ BUGS: tuple[Bug, ...] = (
             Edit(_HEADS, "linear.forward(x_BTH[:, 0], params.pooler.W", "linear.forward(x_BTH[:, -1], params.pooler.W"),
             Edit(_HEADS, "        dx_BTH[:, 0] = dfirst_BH", "        dx_BTH[:, -1] = dfirst_BH"),
         ),
-        seen="allenai/allennlp #4474 (cls_is_last_token was set for RoBERTa); with left padding the same happens "
-        "by itself: huggingface/sentence-transformers #3767.",
+        seen="allenai/allennlp #4474 (cls_is_last_token was set for RoBERTa); with left padding the same happens by "
+        "itself: huggingface/sentence-transformers #3767.",
         lesson="Attention carries everything everywhere, so the last token can learn to do the job of the first, and "
         "fine-tuning ends a point or two lower. In a padded batch the last token is padding. The check is to disturb "
         "one position after the other, and to see which of them the result depends on directly.",
@@ -92,13 +93,13 @@ BUGS: tuple[Bug, ...] = (
                 "        np.add.at(flat, self.positions % dx_BTH.shape[1], dx_MH)\n",
             ),
         ),
-        seen="violet-zct/pytorch_NMT #10 (the offset counted rows of another length), RUCAIBox/RecBole #1113 "
-        "(a position beside the right one, “approximately right evaluation results”). BERT's own gather_indexes adds "
-        "the offsets in a line of its own.",
+        seen="violet-zct/pytorch_NMT #10 (the offset counted rows of another length), RUCAIBox/RecBole #1113 (a "
+        "position beside the right one, “approximately right evaluation results”). BERT's own gather_indexes adds the "
+        "offsets in a line of its own.",
         lesson="To read some positions out of a flattened batch one needs b T + t, and t alone is a valid index too. "
         "All rows are then judged by what stands in the first one. Targets do not match what is read, the model can "
-        "learn frequencies and nothing else, and the loss lies on that plateau, where many a healthy training lies "
-        "for a while as well. With a batch of one row it is right: test with three rows of different content.",
+        "learn little but frequencies, and the loss stays near that plateau, where many a healthy training lies for a "
+        "while as well. With a batch of one row it is right: test with three rows of different content.",
         place="gather",
         caught_by="tests/model/test_model_reading.py::test_scatter_add_is_the_adjoint_of_gather",
     ),

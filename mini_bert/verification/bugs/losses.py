@@ -27,11 +27,11 @@ BUGS: tuple[Bug, ...] = (
             ),
         ),
         seen="AlkiGit/BERT-NumPy: np.put_along_axis with the labels as they are. Versions that disagree about −1 and "
-        "−100: huggingface/transformers #2759, EricFillion/happy-transformer #128, alexa/dialoglue pull "
-        "request 19.",
-        lesson="A negative index counts from the end: −100 is the piece V − 100, a rare word, and the model is "
-        "trained to predict it at 85 % of all positions. It is easy to learn, so the loss falls fast and far, the "
-        "best-looking curve of all. An index that wraps is NumPy's courtesy; check bounds where numbers come in.",
+        "−100: huggingface/transformers #2759, EricFillion/happy-transformer #128, alexa/dialoglue pull request 19.",
+        lesson="A negative index counts from the end: −100 is the piece V − 100, a rare word, and the model is trained "
+        "to predict it at 85 % of all positions. It is easy to learn, so the loss falls fast and far, the best-looking "
+        "curve of all. (Here the training reads only what is hidden and never meets the label; the public loss "
+        "function does.) An index that wraps is NumPy's courtesy; check bounds where numbers come in.",
         place="mlm_loss",
         caught_by=_MEAN,
     ),
@@ -39,8 +39,8 @@ BUGS: tuple[Bug, ...] = (
         name="ignore-index-zero",
         title="The label that is ignored is 0 instead of −100",
         edits=(Edit(_OP, "IGNORED = -100\n", "IGNORED = 0\n"),),
-        seen="codertimo/BERT-pytorch #49, #98 and #32: NLLLoss(ignore_index=0) for both losses ignores every "
-        "“not the next sentence”, and the accuracy stays at 50 % while the loss goes to 0.",
+        seen="codertimo/BERT-pytorch #49, #98 and #32: NLLLoss(ignore_index=0) for both losses ignores every “not the "
+        "next sentence”, and the accuracy stays at 50 % while the loss goes to 0.",
         lesson="0 is a good label: the first class, the first piece. To ignore it is to never train on it, and a loss "
         "that is only asked about one class becomes perfect by always answering the other. A loss near 0 with an "
         "accuracy of a coin is the sign. Whoever chooses a number for “nothing” must choose one that nothing else "
@@ -68,8 +68,8 @@ BUGS: tuple[Bug, ...] = (
                 "    return float(loss.real) / target_ids.size, dlogits\n",
             ),
         ),
-        seen="AlkiGit/BERT-NumPy divides by labels.size; d2l-ai/d2l-en #2688 (a mean, then a mask that "
-        "does nothing), CyberZHG/keras-bert #188, huggingface/transformers #17898.",
+        seen="AlkiGit/BERT-NumPy divides by labels.size; d2l-ai/d2l-en #2688 (a mean, then a mask that does nothing), "
+        "CyberZHG/keras-bert #188, huggingface/transformers #17898.",
         lesson="At a masking rate of 15 % the reported loss is seven times too small: it begins at 0.9 instead of at "
         "ln V, and looks wonderful. Gradients are too small by the same factor, clipping never sets in, and Adam does "
         "not care, so the model is as good as without. The first value of the loss is the test: an untrained model "
@@ -91,12 +91,12 @@ BUGS: tuple[Bug, ...] = (
                 "            (dlogits_MV,) = softmax.backward(dprobs_MV, probs_saved)\n",
             ),
         ),
-        seen="Lightning-Universe/lightning-bolts #654, NVIDIA/DeepLearningExamples #468, "
-        "ariecattan/SciCo #2 (the loss can not fall below 0.74), bkitano/llama-from-scratch #5.",
-        lesson="Softmax of numbers between 0 and 1 is almost uniform: with V pieces the loss cannot fall below "
-        "ln(V − 1 + e) − 1, one nat under knowing nothing. The gradient is right for it and tiny. The curve falls a "
-        "little and lies flat, which is blamed on the learning rate. Where a loss starts and how low it could ever go "
-        "are two numbers worth knowing before training.",
+        seen="Lightning-Universe/lightning-bolts #654, NVIDIA/DeepLearningExamples #468, ariecattan/SciCo #2 (the loss "
+        "can not fall below 0.74), bkitano/llama-from-scratch #5.",
+        lesson="Softmax of numbers between 0 and 1 is almost uniform: with V pieces the loss cannot fall below ln(V − "
+        "1 + e) − 1, one nat under knowing nothing. The gradient is right for it and tiny. The curve lies flat, which "
+        "is blamed on the learning rate. Where a loss starts and how low it could ever go are two numbers worth "
+        "knowing before training.",
         place="test_loss_is_that_of_the_loops",
         caught_by="tests/verification/test_oracle_bert.py::test_loss_is_that_of_the_loops[padding and segments]",
     ),
@@ -112,8 +112,8 @@ BUGS: tuple[Bug, ...] = (
                 "    return np.asarray(-np.log(at_targets).sum()), Saved(exponentials, totals, targets)\n",
             ),
         ),
-        seen="AlkiGit/BERT-NumPy computes logits.softmax().log(); codertimo/BERT-pytorch #49 shows what one then "
-        "sees of a training that has come to a halt.",
+        seen="AlkiGit/BERT-NumPy computes logits.softmax().log(); codertimo/BERT-pytorch #49 shows what one then sees "
+        "of a training that has come to a halt.",
         lesson="log(softmax(z)) and z − logsumexp(z) are the same in a textbook. In float32 a probability below 10⁻⁴⁵ "
         "is 0, its logarithm −∞, and the loss of one confident mistake is infinite. Before that, from 10⁻⁷ on, it has "
         "few digits left. It needs logits some 100 apart, which no short run has.",

@@ -4,7 +4,7 @@ Three questions, each with its own kind of blindness:
 
     gradient       does the backward pass differentiate the forward pass, whatever that computes?     (complex step)
     definition     is the forward pass the one that the definition describes?                         (loops)
-    loss           the same of the whole model, by its two ways: only what the loss reads, and everything
+    results        the same of the whole model: its losses, sparse and dense, its scores and its sentence head
 
 A bug in the backward pass is seen by the first alone; one that is in both passes, so that they agree, by the second
 alone. Everything is imported inside the functions: the bug has to be injected first.
@@ -40,14 +40,16 @@ def operation_errors() -> Numbers:
 
 
 def model_errors() -> Numbers:
-    """`loss` → relative errors of losses, `gradients` → parameter → relative error, on a model of the debug preset.
+    """`results` and `gradients` of a model of the debug preset: what → relative error, check → parameter → the same.
 
     The batch has padding, two segments, a different number of hidden pieces in each row, repeated ids, and dropout.
     """
     return {
-        "loss": {
-            "masked positions": _attempt(_sparse_loss),
-            "all positions": _attempt(_dense_loss),
+        "results": {
+            "the training loss": _attempt(_sparse_loss),
+            "mlm_cross_entropy": _attempt(_dense_loss),
+            "the scores of hidden pieces": _attempt(_scores),
+            "the logits of the sentence head": _attempt(_sentence_logits),
         },
         "gradients": {
             "masked_lm": _attempt(_masked_lm_gradients),
@@ -164,6 +166,40 @@ def _dense_loss() -> float:
     logits, targets, _ = _dense(model)
     expected = _loops(model, None) / len(_POSITIONS)
     return abs(mlm_cross_entropy(logits, targets)[0] - expected) / expected
+
+
+def _scores() -> float:
+    """Of the logits that a model is scored by, at the hidden positions, without dropout."""
+    import numpy as np
+
+    from mini_bert.verification.oracles.bert import head_logits, hidden_states
+
+    model, batch = _model(np.float64), _batch()
+    run = _conditions(model)
+    hidden = hidden_states(run, batch.input_ids.tolist(), batch.token_type_ids.tolist())
+    expected = np.array(head_logits(run, "mlm", hidden)).reshape(-1, model.config.vocab_size)
+    return _relative(model.mlm_logits(batch), expected[np.array(_POSITIONS)])
+
+
+def _sentence_logits() -> float:
+    import numpy as np
+
+    from mini_bert.verification.oracles.bert import head_logits, hidden_states
+
+    model, batch = _model(np.float64, heads=("nsp",)), _batch()
+    run = _conditions(model)
+    hidden = hidden_states(run, batch.input_ids.tolist(), batch.token_type_ids.tolist())
+    logits, _ = model.forward(batch.input_ids, batch.attention_mask, batch.token_type_ids, head="nsp")
+    return _relative(logits, np.array(head_logits(run, "nsp", hidden)))
+
+
+def _conditions(model: Any) -> Any:
+    """What the loops read, without dropout."""
+    from mini_bert.verification.oracles.bert import Conditions
+
+    batch = _batch()
+    parameters = {name: value.tolist() for name, value in model.parameters.items()}
+    return Conditions(model.config, parameters, batch.attention_mask.tolist(), None, batch.first_row)
 
 
 def _dense_gradient() -> dict[str, float]:

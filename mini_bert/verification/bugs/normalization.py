@@ -17,8 +17,7 @@ BUGS: tuple[Bug, ...] = (
         title="The backward pass forgets that the mean depends on the input",
         edits=(Edit(_OP, "    dx -= mean\n", ""),),
         seen="tenstorrent/tt-metal #53204 (the mean was subtracted twice: “silent, loss still decreases”), "
-        "pjreddie/darknet #1634 and AlexeyAB/darknet #4605 (terms missing in the batch norm that this "
-        "grew from).",
+        "pjreddie/darknet #1634 and AlexeyAB/darknet #4605 (terms missing in the batch norm that this grew from).",
         lesson="Three paths lead from x to y: directly, through the mean, and through the deviation. Leaving one out "
         "keeps the direction of the gradient roughly right, and the loss falls. What is lost is an identity: a "
         "LayerNorm cannot see a shift of its whole row, so its gradient must sum to 0. Twenty-five of these stand in "
@@ -30,12 +29,12 @@ BUGS: tuple[Bug, ...] = (
         name="layer-norm-projection-dropped",
         title="The backward pass forgets that the deviation depends on the input",
         edits=(Edit(_OP, "    dx -= x_hat * projection\n", ""),),
-        seen="pjreddie/darknet #1634, mlpack/mlpack #2474 (a term of the batch norm's backward pass "
-        "was wrong for years), tenstorrent/tt-metal #53204.",
+        seen="pjreddie/darknet #1634, mlpack/mlpack #2474 (a term of the batch norm's backward pass was wrong for "
+        "years), tenstorrent/tt-metal #53204.",
         lesson="The missing term is the one that stops a row from growing: a LayerNorm does not see the scale of its "
         "input, so its gradient must be orthogonal to it. Without the term, activations before each norm are pushed "
-        "outward at every step, for no gain. Training gets through, more slowly, and the weights grow. The identity "
-        "Σ dx x̂ = 0 finds it without any reference.",
+        "outward at every step, for no gain. Here it costs the training all but the frequencies. The identity Σ dx x̂ "
+        "= 0 finds it without any reference.",
         place="layer_norm",
         caught_by=f"{_GRADIENT}[0-layer_norm-x [3, 8]]",
     ),
@@ -43,8 +42,8 @@ BUGS: tuple[Bug, ...] = (
         name="layer-norm-gamma-dropped",
         title="The backward pass forgets the factor γ",
         edits=(Edit(_OP, "    dx = dy * gamma  # (LN.6)\n", "    dx = dy.copy()\n"),),
-        seen="mlpack/mlpack #1327 brought γ into the backward pass of the batch norm, found by a gradient "
-        "check; Oneflow-Inc/oneflow #6149: gradients of γ and β exchanged.",
+        seen="mlpack/mlpack #1327 brought γ into the backward pass of the batch norm, found by a gradient check; "
+        "Oneflow-Inc/oneflow #6149: gradients of γ and β exchanged.",
         lesson="γ begins as 1, so in a fresh model this bug does nothing at all: a gradient check on initial values "
         "passes to the last digit. It grows with training, as γ leaves 1. Check gradients away from the initial "
         "values, where biases are not 0 and scales not 1; here every test moves all parameters first.",
@@ -61,8 +60,8 @@ BUGS: tuple[Bug, ...] = (
                 "    inverse_deviation = 1.0 / (np.sqrt(variance) + eps)\n",
             ),
         ),
-        seen="codertimo/BERT-pytorch #30 (copied from the Annotated Transformer), hyunwoongko/transformer "
-        "#7, hkproj/pytorch-transformer #31.",
+        seen="codertimo/BERT-pytorch #30 (copied from the Annotated Transformer), hyunwoongko/transformer #7, "
+        "hkproj/pytorch-transformer #31.",
         lesson="With ε = 10⁻¹² and rows of ordinary size the two agree to twelve digits, and with 10⁻⁵ still to five: "
         "no training will ever show it. It matters for rows that are nearly constant, where the gradient of the root "
         "at 0 is infinite and only an ε inside keeps it finite. Test with an ε that is as large as the variance.",
@@ -84,8 +83,8 @@ BUGS: tuple[Bug, ...] = (
                 "    projection = row_dots(dx, x_hat) / (H - 1)\n",
             ),
         ),
-        seen="harvardnlp/annotated-transformer #119 and #122 (torch.std has Bessel's correction by "
-        "default), allenai/allennlp #953.",
+        seen="harvardnlp/annotated-transformer #119 and #122 (torch.std has Bessel's correction by default), "
+        "allenai/allennlp #953.",
         lesson="Statistics courses teach n − 1, NumPy's default is n, PyTorch's is n − 1. At H = 768 the factor is "
         "1.0007, which γ absorbs within a few steps; forward and backward agree with each other. It stays as a small "
         "distance from every published checkpoint, and as an hour of somebody's life.",
@@ -127,8 +126,8 @@ BUGS: tuple[Bug, ...] = (
                 '    dsum1 = run.tap(f"{name}.attention.sum", dsum1 + dsum2)\n',
             ),
         ),
-        seen="NVIDIA-NeMo/Speech #4350 (“Fix the post LN bug”, this very line), pytorch/pytorch "
-        "#61165, SHI-Labs/Compact-Transformers #25, lbcb-sci/RiNALMo #9: pre-LN and post-LN mixed up.",
+        seen="NVIDIA-NeMo/Speech #4350 (“Fix the post LN bug”, this very line), pytorch/pytorch #61165, "
+        "SHI-Labs/Compact-Transformers #25, lbcb-sci/RiNALMo #9: pre-LN and post-LN mixed up.",
         lesson="Pre-LN and post-LN differ in where the residual branches off, one variable name in the code. The "
         "mixture is a network too: it trains, its gradients are right, and its loss may be as good. It is not BERT, "
         "and no BERT's weights fit. Say it as an equation between intermediates, sum = stream + projection, and test "

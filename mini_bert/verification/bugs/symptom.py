@@ -68,12 +68,11 @@ def gradient_errors(measured: Mapping[str, Any]) -> Errors:
 
 
 def result_errors(measured: Mapping[str, Any]) -> Errors:
-    """Operations whose result is not that of the definition; losses only where no operation shows it."""
+    """Operations whose result is not that of the definition; parts of the model only where no operation shows it."""
     operations = {
         name: error if isinstance(error, str) else error["definition"] for name, error in measured["operations"].items()
     }
-    losses = _off(measured["model"]["loss"])
-    return _off(operations) or ({"the model's loss": next(iter(losses.values()))} if losses else {})
+    return _off(operations) or _off(measured["model"]["results"])
 
 
 def noise_of(measurements: Iterable[Mapping[str, Any]]) -> float:
@@ -104,8 +103,13 @@ def _loss(without: Mapping[str, Any], with_: Mapping[str, Any], noise: float) ->
         return f"training stops after step {with_['steps'][-1]}: {with_['stopped']}"
     parts = []
     first, usual = with_["losses"][0], without["losses"][0]
-    if abs(first - usual) > 0.1 * usual:
+    if first is None:
+        parts.append("training begins with a loss that is no number")
+    elif abs(first - usual) > 0.1 * usual:
         parts.append(f"training begins at a loss of {first:.2f} instead of {usual:.2f}")
+    finite = [loss for loss in with_["losses"] if loss is not None]
+    if first is not None and min(finite) > 0.97 * first:
+        parts.append(f"training loss does not fall ({first:.2f}, and {finite[-1]:.2f} at the end)")
     end, right = last_held_out(with_), last_held_out(without)
     assert right is not None
     if end is None:
@@ -120,7 +124,8 @@ def _loss(without: Mapping[str, Any], with_: Mapping[str, Any], noise: float) ->
     if with_["stopped"]:
         parts.append(f"going on from a checkpoint fails: {with_['stopped']}")
     elif with_["same_bits"] is False and without["same_bits"]:
-        gap = max(abs(a - b) for a, b in zip(with_["resumed"], with_["losses"][-len(with_["resumed"]) :], strict=True))
+        pairs = zip(with_["resumed"], with_["losses"][-len(with_["resumed"]) :], strict=False)
+        gap = max((abs(one - other) for one, other in pairs if one is not None and other is not None), default=0.0)
         parts.append(f"a run that was resumed goes another way, by up to {gap:.2g} nats")
     return ", ".join(parts)
 
@@ -137,14 +142,17 @@ def _results(errors: Errors) -> str:
     if not errors:
         return "results are right"
     worst, error = next(iter(errors.items()))
-    return f"{worst} {_by(error)} from the definition"
+    others = len(errors) - 1
+    more = f" and {others} more" if others > 1 else " and one more" if others else ""
+    beside = " beside the definition" if isinstance(error, float) and error < float("inf") else ""
+    return f"{worst} {_by(error)}{beside}{more}"
 
 
 def _by(error: float | str) -> str:
     if isinstance(error, str):
         return f"fails ({error if len(error) <= _LONGEST else error[:_LONGEST] + ' …'})"
     if error == float("inf"):
-        return "not a number"
+        return "is no number"
     return f"off by {percent(error)}"
 
 

@@ -49,7 +49,8 @@ def small_training(seed: int) -> dict[str, Any]:
         try:
             _train(Path(folder), seed, seen)
         except Exception as error:
-            seen["stopped"] = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            said = str(error).replace(folder, "…").splitlines()[:1]
+            seen["stopped"] = ": ".join([type(error).__name__, *said])
         else:
             seen["stopped"] = None
         finally:
