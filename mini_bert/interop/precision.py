@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from mini_bert.errors import InvalidInputError
 
-DTYPES = ("float16", "bfloat16", "float32", "float64")
-"""What a file of weights may hold, from the fewest significant bits per byte up."""
+DTYPES = ("bfloat16", "float16", "float32", "float64")
+"""What a file of weights may hold, by significant bits: 8, 11, 24, 53."""
 
 
 def bfloat16_bits(x: NDArray[np.float32]) -> NDArray[np.uint16]:
@@ -55,8 +55,8 @@ def narrowest(arrays: Iterable[NDArray[Any]]) -> str:
     """
     arrays = list(arrays)
     holds: dict[str, Callable[[NDArray[Any]], bool]] = {
-        "float16": lambda x: _same(x, x.astype(np.float16)),
         "bfloat16": lambda x: _same(x, from_bfloat16_bits(bfloat16_bits(x.astype(np.float32)))),
+        "float16": lambda x: _same(x, x.astype(np.float16)),
         "float32": lambda x: _same(x, x.astype(np.float32)),
     }
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
