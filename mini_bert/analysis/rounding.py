@@ -160,8 +160,9 @@ def damage(before: Floats, after: Floats, format: Format) -> Damage:
 
 def ulp(x: Floats, format: Format) -> Floats:
     """The distance between neighbours of `format` at each element: 2^(E − m), and 2^(E_min − m) below 2^E_min."""
-    _, exponent = np.frexp(np.abs(x))  # x = f 2^exponent with f from 1/2 to 1
-    steps = np.clip(exponent - 1, format.smallest_exponent, format.largest_exponent) - format.mantissa_bits
+    _, exponent = np.frexp(x)  # |x| = f 2^exponent with f from 1/2 to 1
+    exponent = np.where(x == 0, format.smallest_exponent, exponent - 1)
+    steps = np.clip(exponent, format.smallest_exponent, format.largest_exponent) - format.mantissa_bits
     return np.ldexp(np.ones((), x.dtype), steps)
 
 
