@@ -99,10 +99,9 @@ def load(path: Path, *, widen: bool = False) -> tuple[Arrays, dict[str, Any]]:
         CheckpointError: no such file, or anything in it contradicts anything else.
     """
     try:
-        content = path.read_bytes()
+        return from_bytes(path.read_bytes(), str(path), widen=widen)
     except OSError as error:
         raise CheckpointError(str(path), got=error.strerror, expected="a readable safetensors file") from error
-    return from_bytes(content, str(path), widen=widen)
 
 
 def from_bytes(content: bytes, name: str, *, widen: bool = False) -> tuple[Arrays, dict[str, Any]]:
@@ -119,9 +118,10 @@ def from_bytes(content: bytes, name: str, *, widen: bool = False) -> tuple[Array
         tensors: dict[str, Any] = dict(deserialize(content))  # type: ignore[no-untyped-call]
     except SafetensorError as error:
         _refuse(name, f"bytes that the safetensors library refuses ({error})")
+    del content  # no more is held than the library's copy and what is made of it
     arrays = {}
     for key, entry in header.items():
-        array: NDArray[Any] = np.frombuffer(tensors[key]["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
+        array: NDArray[Any] = np.frombuffer(tensors.pop(key)["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
         if entry["dtype"] == "BF16":
             if not widen:
                 _refuse(name, f"{key} in bfloat16", "a dtype that NumPy has, or widen=True")

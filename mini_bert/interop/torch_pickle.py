@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mini_bert.errors import CheckpointError
+from mini_bert.interop.precision import from_bfloat16_bits
 from mini_bert.interop.restricted_pickle import LARGEST_PICKLE, Call, Name, read, refuse, shown
 from mini_bert.interop.stored_zip import SIGNATURE, StoredZip
 
@@ -172,9 +173,7 @@ def _arrays(
         if order != sys.byteorder:
             numbers.byteswap(inplace=True)
         if storage.kind == _BFLOAT16:
-            bits = numbers.astype(np.uint32)
-            bits <<= 16
-            numbers = bits.view(np.float32)
+            numbers = from_bfloat16_bits(numbers)
         elif widen and numbers.dtype == np.float16:
             numbers = numbers.astype(np.float32)
         numbers.flags.writeable = False

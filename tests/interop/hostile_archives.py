@@ -43,7 +43,14 @@ def archives() -> dict[str, Hostile]:
         struct.pack("<4s4B4HL2L5H2L", b"PK\x01\x02", 20, 0, 20, *[0] * 8, 6, *[0] * 6) + b"%06x" % place
         for place in range(50_000)
     )
-    places = {"../escape": "..", "/etc/canary": "absolute", "a\\..\\b": "backslash", "C:/x": "drive", "a//b": "gap"}
+    places = {
+        "../escape": "..",
+        "/etc/canary": "absolute",
+        "archive/..\\b": "backslash",
+        "C:/x": "drive",
+        "a//b": "gap",
+        "archive/\x1b[2J": "escape codes",
+    }
     files = {
         f"a place outside: {kind}": Hostile("no place within the archive's folder", named_by([name]))
         for name, kind in places.items()
@@ -52,6 +59,7 @@ def archives() -> dict[str, Hostile]:
         "a bomb": Hostile(
             "compressed", zipped({**ENTRIES, "archive/data/0": bytes(10**7)}, compress_type=zipfile.ZIP_DEFLATED)
         ),
+        "said to be compressed": Hostile("compressed", changed(PLAIN, (second(10)[0], b"\x08"))),
         "bzip2": Hostile("compressed", zipped(ENTRIES, compress_type=zipfile.ZIP_BZIP2)),
         "sizes of 2 GB": Hostile("of 2147483648 bytes in a file of", changed(PLAIN, (second(20)[0], length))),
         "a size unlike the other": Hostile("compressed", changed(PLAIN, (second(24)[0], length[:4]))),
@@ -61,7 +69,10 @@ def archives() -> dict[str, Hostile]:
         "an entry over another": Hostile("over another", doubled),
         "a name that hides another": Hostile("second name", changed(PLAIN, (twin + 46 + 12, b"\0"))),
         "a name unlike the entry's own": Hostile("damaged", changed(PLAIN, (twin + 46 + 8, b"DATA"))),
-        "two folders": Hostile("one folder", zipped({**ENTRIES, "other/data/0": SIX})),
+        "two folders": Hostile("one folder", zipped({**ENTRIES, "other/data/1": SIX})),
+        "one name twice in the archive": Hostile(
+            "twice", zipped({**ENTRIES, "archive/data/1": bytes(24)}).replace(b"data/1", b"data/0")
+        ),
         "no folder": Hostile("no place within", zipped({"data.pkl": PICKLE})),
         "no pickle": Hostile("no entry 'data.pkl'", zipped({"archive/data/0": SIX})),
         "no entries, but the beginning of one": Hostile(
@@ -69,6 +80,7 @@ def archives() -> dict[str, Hostile]:
         ),
         "no end": Hostile("without its end", PLAIN[:END]),
         "a comment": Hostile("without its end", changed(PLAIN, (len(PLAIN) - 2, b"\x05\x00")) + b"hello"),
+        "a comment that is not there": Hostile("without its end", changed(PLAIN, (len(PLAIN) - 2, b"\x05"))),
         "something before it": Hostile("without its end", b"PK\x03\x04" + PLAIN),
         "something behind it": Hostile("without its end", PLAIN + bytes(4)),
         "a directory of 50 000 entries": Hostile(

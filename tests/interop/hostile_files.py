@@ -127,6 +127,8 @@ def calls() -> dict[str, Hostile]:
         "a name from the stack": Hostile("asks for 'os.system'", _holding(_stacked("os", "system"))),
         "a name that is no text": Hostile("a name that is no text", _holding(number(1) + text("x") + b"\x93")),
         "a name without an end": Hostile("a name that has no end", _raw(program(b"c" + b"o" * 10_000))),
+        "a name with a late end": Hostile("a name that has no end", _raw(program(b"c" + b"o" * 10_000 + b"\nx\n"))),
+        "a long name from the stack": Hostile("asks for 'oooo", _holding(_stacked("o" * 10_000, "x"))),
         "a name in escape codes": Hostile(r"asks for 'os\\x1b\[2J\.x'", _holding(named("os\x1b[2J", "x"))),
         "in a tensor's arguments": Hostile("asks for", _view(0, (2, 3), (3, 1), hooks=system)),
         "in a persistent id": Hostile("asks for", _holding(persistent(text("storage"), system))),
@@ -205,9 +207,11 @@ def numbers() -> dict[str, Hostile]:
     floating = pack(storage(), b"G" + bytes(8), pack(number(1)), pack(number(1)), FALSE, ordered())
     truth = pack(storage(), number(0), pack(TRUE), pack(number(1)), FALSE, ordered())
     rebuild = named("torch._utils", "_rebuild_tensor_v2")
+    minus_one = pack(storage(), b"\x8a\x01\xff", pack(number(1)), pack(number(1)), FALSE, ordered())
     other = storage("Float", "0", 3)
     return files | {
         "strides of another rank": Hostile("outside its storage", _view(0, (2, 3), (1,))),
+        "a negative long for an offset": Hostile("are none", _holding(rebuild + minus_one + b"R")),
         "a text for a shape": Hostile("are none", _holding(rebuild + untyped + b"R")),
         "a float for an offset": Hostile("are none", _holding(rebuild + floating + b"R")),
         "a truth value for a size": Hostile("are none", _holding(rebuild + truth + b"R")),

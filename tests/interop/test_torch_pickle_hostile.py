@@ -104,9 +104,12 @@ def test_what_is_no_regular_file_is_not_opened(tmp_path):
     (tmp_path / "loop.bin").symlink_to("loop.bin")
     (tmp_path / "endless.bin").symlink_to("/dev/zero")
     os.mkfifo(tmp_path / "pipe.bin")
+    pipe = os.open(tmp_path / "pipe.bin", os.O_RDWR)
+    os.write(pipe, b"whoever opens the pipe finds something in it")
     for path in tmp_path.iterdir():
         with pytest.raises(CheckpointError, match="no such file"):
             torch_pickle.load(path)
+    os.close(pipe)
 
 
 def test_a_link_to_a_file_is_a_file(tmp_path):

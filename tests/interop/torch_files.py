@@ -100,6 +100,7 @@ def zipped(entries: Mapping[str, bytes] | Iterable[tuple[str, bytes]], **setting
 
 def archive(body: bytes, storages: Mapping[str, bytes], **others: bytes) -> bytes:
     """The form that torch has written since 1.6."""
+    others = {"version": b"3\n", **others}
     entries = {"archive/data.pkl": program(body), **{f"archive/{name}": content for name, content in others.items()}}
     return zipped({**entries, **{f"archive/data/{key}": content for key, content in storages.items()}})
 
