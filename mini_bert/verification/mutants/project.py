@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from mini_bert.errors import InvalidInputError
+from mini_bert.errors import InvalidInputError, nearest
 from mini_bert.verification.injection import PACKAGE
 from mini_bert.verification.mutants.mutant import Mutant, mutants_of
 
@@ -36,7 +36,9 @@ class Project(NamedTuple):
             InvalidInputError: it is none of those that are mutated.
         """
         if file not in self.files:
-            raise InvalidInputError("file", got=repr(file), expected=f"one of {', '.join(self.files)}")
+            raise InvalidInputError(
+                "file", got=repr(file), expected="a file that is mutated", advice=nearest(file, self.files)
+            )
         return mutants_of((self.root / self.package / file).read_text(encoding="utf-8"), file)
 
     def tests_of(self, file: str) -> tuple[str, ...]:
