@@ -14,7 +14,7 @@ GUIDES = Path(__file__).parents[2] / "docs" / "guide"
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
-@pytest.mark.parametrize("name", ["inside", "tokenizer"])
+@pytest.mark.parametrize("name", ["huggingface", "inside", "tokenizer"])
 def test_the_examples_of_a_guide_are_true(name: str) -> None:
     path = str(GUIDES / f"{name}.md")
     results = doctest.testfile(path, module_relative=False, encoding="utf-8", optionflags=FLAGS)

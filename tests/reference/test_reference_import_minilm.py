@@ -66,6 +66,16 @@ def test_sentence_embeddings_are_its_own(folder: Path, theirs: Any, dtype: Any) 
     assert likeness[0, 1] > 0.5 > abs(likeness[0, 2])  # a cat is a feline, and no stock market
 
 
+def test_the_six_lines_of_the_guide(theirs: Any) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "huggingface.md").read_text(encoding="utf-8")
+    lines = guide.partition("six lines of NumPy")[2].partition("```python\n")[2].partition("```")[0]
+    assert lines.count("\n") == 6
+    names: dict[str, Any] = {}
+    exec(lines, names)
+    expected = theirs.encode(SENTENCES[:3])
+    assert np.abs(np.array([names["embed"](sentence) for sentence in SENTENCES[:3]]) - expected).max() <= 1e-6
+
+
 def test_pieces_are_its_own(folder: Path, theirs: Any) -> None:
     tokenizer = MiniBERT.from_pretrained(folder).tokenizer
     assert tokenizer is not None
