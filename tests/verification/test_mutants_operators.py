@@ -41,6 +41,8 @@ EXPECTED: dict[str, tuple[str, str, list[str]]] = {
     "whole": ("constant", "y = f(4)", ["y = f(5)", "y = f(3)", "y = f(-4)"]),
     "zero": ("constant", "y = 0.0", ["y = 1.0", "y = 0.5"]),
     "half": ("constant", "y = 0.5", ["y = 1.5", "y = 1.0", "y = -0.5"]),
+    "the unknown length": ("constant", "y = x.reshape(-1, 1)",
+     ["y = x.reshape(-0, 1)", "y = x.reshape(-1, 0)", "y = x.reshape(-1, 2)"]),
     "true": ("constant", "y = f(flag=True)", ["y = f(flag=False)"]),
     "minus": ("sign", "y = f(-a)", ["y = f(a)"]),
     "product without minus": ("sign", "y = a * b / c - d @ e", ["y = -a * b / c - d @ e", "y = a * b / c - -d @ e"]),

@@ -75,6 +75,13 @@ def called_name(call: ast.Call) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
+def is_unknown_length(node: ast.AST, text: SourceText) -> bool:
+    """The 1 of `reshape(-1)`: NumPy takes every negative length for the unknown one, so -2 is the same program."""
+    minus = text.parents[node]
+    call = text.parents.get(minus)
+    return isinstance(minus, ast.UnaryOp) and isinstance(call, ast.Call) and called_name(call) == "reshape"
+
+
 def same_code(one: CodeType, other: CodeType) -> bool:
     """Whether Python compiles both to the same instructions (Papadakis et al. 2015: trivial compiler equivalence)."""
     return _bare(one) == _bare(other)

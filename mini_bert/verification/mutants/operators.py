@@ -10,7 +10,7 @@ import ast
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-from mini_bert.verification.mutants.left_out import SYMMETRIC, called_name
+from mini_bert.verification.mutants.left_out import SYMMETRIC, called_name, is_unknown_length
 from mini_bert.verification.mutants.source_text import Piece, SourceText
 
 Pieces = Iterator[Piece]
@@ -95,7 +95,8 @@ def constant(node: ast.AST, text: SourceText) -> Pieces:
     if isinstance(value, bool):
         yield Piece(span, str(not value))
     elif isinstance(value, int | float):
-        yield from (Piece(span, new) for new in _other_numbers(value))
+        others = ("0",) if is_unknown_length(node, text) else _other_numbers(value)
+        yield from (Piece(span, new) for new in others)
 
 
 def _other_numbers(value: float) -> Sequence[str]:

@@ -141,7 +141,7 @@ none is taken out of the score by hand; each survivor stands below with its reas
 
 {rules}
 - A change that gives the same instructions, or an earlier mutant again; the two arguments of `min`, `add`, `swapaxes`
-  and others that do not care for their order.
+  and others that do not care for their order; `reshape(-2)`, which NumPy reads as `reshape(-1)`.
 
 Nothing is left out because no test looks at it.
 
