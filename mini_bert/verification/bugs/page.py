@@ -55,9 +55,9 @@ def _beginning(results: Mapping[str, Any]) -> Iterator[str]:
     yield "<!-- Written by `make zoo`; change the bugs in mini_bert/verification/bugs/, not this page. -->"
     yield ""
     yield (
-        f"{len(measured)} real bugs of transformer code, each a small change of this repository's own source. All of "
-        f"them have been seen in the wild. {caught} of {len(measured)} are caught by a test that names the place; the "
-        f"change, what it does, and the test stand below."
+        f"{len(measured)} real bugs of transformer code, each a small change of this repository's own source, and each "
+        f"met in public code, or common where one writes such code by hand. {caught} of {len(measured)} are caught by "
+        f"a test that names the place; the change, what it does, and the test stand below."
     )
     yield ""
     yield (

@@ -12,7 +12,7 @@ OFF = 1e-9
 USUAL_NOISE = 0.05
 """Standard deviation of the last held-out loss over seeds, rounded up from what `hunt` finds, where one seed is run."""
 
-_DEVIATIONS = 3.0
+DEVIATIONS = 3.0
 """A held-out loss that is so many standard deviations from the one without the bug is not the seed's doing."""
 
 _LONGEST = 90
@@ -116,7 +116,7 @@ def _loss(without: Mapping[str, Any], with_: Mapping[str, Any], noise: float) ->
         parts.append(f"held-out loss is no number after {steps} steps")
     elif with_["losses"] == without["losses"] and with_["held_out"] == without["held_out"]:
         parts.append("training is the same to the last digit")
-    elif abs(end - right) <= _DEVIATIONS * noise:
+    elif abs(end - right) <= DEVIATIONS * noise:
         parts.append(f"loss as good as without ({end:.2f} on held-out text, {right:.2f} without)")
     else:
         verdict = ", too good to be true" if end < right else ""
