@@ -65,7 +65,7 @@ def _count(records: Sequence[Record]) -> dict[str, int]:
 
 
 def _survivor(record: Record) -> dict[str, Any]:
-    reason = reason_of(record)
+    reason = reason_of(record.path, record.before, record.after)
     return {
         "file": record.path,
         "line": record.line,
