@@ -26,7 +26,8 @@ def fill_mask(
 ) -> int:
     """Fill the [MASK]s of a sentence: the likeliest pieces with their probabilities.
 
-    MODEL is a run's name, the path of a checkpoint, any Hugging Face folder of a BERT, or organisation/model on the Hub.
+    MODEL is a run's name, the path of a checkpoint or of any Hugging Face folder of a BERT, or organisation/model on
+    the Hub.
 
     Examples:
       mini-bert fill-mask demo 'Return the [MASK] of the list.'
