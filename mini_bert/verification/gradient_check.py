@@ -27,7 +27,7 @@ from __future__ import annotations
 import inspect
 import math
 import pkgutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -230,6 +230,57 @@ def sample_entries(gradients: Mapping[str, Array], rng: np.random.Generator, cou
     return chosen
 
 
+def sample_tensors(
+    rule: Rule,
+    objective: Objective,
+    inputs: Mapping[str, Array],
+    gradients: Mapping[str, Array],
+    *,
+    seed: int = 0,
+    entries: int = 20,
+) -> Iterator[tuple[TensorError, TensorError]]:
+    """Tensor by tensor: the error along one random direction, and that of `entries` single entries.
+
+    Args:
+        rule: how to differentiate.
+        objective: the loss, computed from `inputs` as they stand.
+        inputs: the parameters, of the rule's dtype; changed while this runs, then as before to the bit.
+        gradients: the gradient of `objective`, by the same names and in the same shapes.
+        seed: of the directions and entries.
+        entries: so many single entries a tensor.
+
+    Raises:
+        InvalidInputError: an array is not of the rule's dtype, or a gradient has another shape.
+    """
+    rng = np.random.default_rng(seed)
+    gradients = {name: np.array(gradients[name].real, np.float64) for name in inputs}
+    places = sample_entries(gradients, rng, entries)
+    sampled = {name: gradients[name].ravel()[places[name]] for name in inputs}
+    floor, sampled_floor = (FLOOR * _largest_norm(tensors) for tensors in (gradients, sampled))
+    for name, array in inputs.items():
+        gradient = gradients[name]
+        direction = _unit(rng.normal(size=array.shape))
+        along = direction_derivatives(rule, objective, {name: array}, {name: direction})
+        # A random direction of length 1 among n entries has a slope of about ‖g‖ / √n: that is what it is measured by.
+        scale = max(float(np.linalg.norm(gradient.ravel())), floor) / math.sqrt(array.size)
+        (by_direction,) = gradient_errors(
+            {name: np.asarray((gradient * direction).sum())}, {name: np.asarray(along[name])}, scales={name: scale}
+        )
+        (by_entry,) = gradient_errors(
+            {name: sampled[name]},
+            entry_derivatives(rule, objective, {name: array}, {name: places[name].tolist()}),
+            scales={name: sampled_floor},
+            places={name: np.stack(np.unravel_index(places[name], array.shape), axis=-1)},
+        )
+        yield by_direction, by_entry
+
+
+def _largest_norm(tensors: Mapping[str, Array]) -> float:
+    """One that is not finite is no measure for the others."""
+    norms = (float(np.linalg.norm(np.ravel(tensor))) for tensor in tensors.values())
+    return max((norm for norm in norms if math.isfinite(norm)), default=0.0)
+
+
 def check_samples(
     subject: str,
     rule: Rule,
@@ -241,39 +292,22 @@ def check_samples(
     entries: int = 20,
     threshold: float | None = None,
 ) -> GradientCheck:
-    """Check the gradients of a model: one random direction and `entries` entries of each tensor.
+    """Check the gradients of a model as `sample_tensors` does: all directions, then all entries.
 
     Args:
         subject: what the report calls it.
         rule: how to differentiate.
         objective: the loss, computed from `inputs` as they stand.
-        inputs: the parameters, of the rule's dtype; changed during the call, then as before to the bit.
+        inputs: the parameters, of the rule's dtype.
         gradients: the gradient of `objective`, by the same names and in the same shapes.
         seed: of the directions and entries.
         entries: so many single entries a tensor.
         threshold: largest error that passes; by default that of the rule for models.
     """
-    rng = np.random.default_rng(seed)
-    gradients = {name: np.array(gradients[name].real, np.float64) for name in inputs}
-    norms = {name: float(np.linalg.norm(np.ravel(gradient))) for name, gradient in gradients.items()}
-    floor = FLOOR * max(norms.values())
-
-    # A random direction of length 1 among n entries has a slope of about ‖g‖ / √n: that is what it is measured against.
-    directions = {name: _unit(rng.normal(size=array.shape)) for name, array in inputs.items()}
-    along = direction_derivatives(rule, objective, inputs, directions)
-    by_direction = gradient_errors(
-        {name: np.asarray((gradients[name] * directions[name]).sum()) for name in inputs},
-        {name: np.asarray(value) for name, value in along.items()},
-        scales={name: max(norm, floor) / math.sqrt(inputs[name].size) for name, norm in norms.items()},
-    )
-    places = sample_entries(gradients, rng, entries)
-    by_entry = gradient_errors(
-        {name: gradients[name].ravel()[places[name]] for name in inputs},
-        entry_derivatives(rule, objective, inputs, {name: place.tolist() for name, place in places.items()}),
-        places={name: np.stack(np.unravel_index(places[name], gradients[name].shape), axis=-1) for name in inputs},
-    )
+    pairs = list(sample_tensors(rule, objective, inputs, gradients, seed=seed, entries=entries))
+    threshold = rule.model_threshold if threshold is None else threshold
     return GradientCheck(
-        subject, rule.name, rule.model_threshold if threshold is None else threshold, (*by_direction, *by_entry)
+        subject, rule.name, threshold, tuple(error for errors in zip(*pairs, strict=True) for error in errors)
     )
 
 

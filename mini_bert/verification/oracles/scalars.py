@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from itertools import count
+from operator import mul
 from typing import Any, TypeAlias
 
 _NUMBERS = count()
@@ -95,8 +96,17 @@ def total(terms: Iterable[Number]) -> Number:
 
 def dot(xs: Sequence[Number], ys: Sequence[Number]) -> Number:
     """Σ x y; the products are rounded, their sum is rounded once."""
+    try:
+        x_values, y_values = [x.value for x in xs], [y.value for y in ys]
+    except AttributeError:  # floats among them
+        return _dot_of_any(xs, ys)
+    value = math.fsum(map(mul, x_values, y_values))
+    return Scalar(value, (*xs, *ys), (*y_values, *x_values))
+
+
+def _dot_of_any(xs: Sequence[Number], ys: Sequence[Number]) -> Number:
     x_values, y_values = [value_of(x) for x in xs], [value_of(y) for y in ys]
-    value = math.fsum(x * y for x, y in zip(x_values, y_values, strict=True))
+    value = math.fsum(map(mul, x_values, y_values))
     pairs = [(x, y) for x, y in zip((*xs, *ys), (*y_values, *x_values), strict=True) if isinstance(x, Scalar)]
     if not pairs:
         return value

@@ -1,0 +1,144 @@
+"""At which sizes and under which conditions is the model checked?
+
+The default model is the one that everybody trains. The small one is a few times smaller in every direction, so that
+loops over single numbers can follow; it is put through every activation, every head, and every kind of batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from mini_bert.config.schema import ModelConfig
+from mini_bert.model.bert import MiniBERT
+from mini_bert.model.feed_forward import ACTIVATIONS
+from mini_bert.model.heads import HEADS
+from mini_bert.verification.scenario import Scenario, as_dtype, away_from_start, kink_distance, make_scenario
+
+SMALL: dict[str, Any] = {
+    "num_hidden_layers": 2,
+    "hidden_size": 32,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 32,
+    "vocab_size": 512,
+}
+"""The size of the preset `model/debug`."""
+
+TINY: dict[str, Any] = {**SMALL, "hidden_size": 6, "intermediate_size": 5, "vocab_size": 13, "num_attention_heads": 3}
+"""So small that an input of all ReLUs far from the kink can be found."""
+
+
+def default_scenario(*, quick: bool = False) -> Scenario:
+    """The exact default model: padding, two segments, dropout, 9 and 4 masked positions."""
+    if quick:
+        return make_scenario("default model", away_from_start(ModelConfig()), tokens=9, lengths=(9, 5), masked=(2, 1))
+    return make_scenario("default model", away_from_start(ModelConfig()), tokens=61, lengths=(61, 37), masked=(9, 4))
+
+
+def small_scenario(*, quick: bool = False) -> Scenario:
+    """The same at the small size, with a row that the loss does not read at all."""
+    tokens = 9 if quick else 31
+    lengths = (tokens, tokens // 2, 5)
+    return make_scenario(
+        "small model", away_from_start(ModelConfig(**SMALL)), tokens=tokens, lengths=lengths, masked=(6, 0, 3)
+    )
+
+
+def own_scenario(model: MiniBERT) -> Scenario:
+    """A user's model with the weights that it has; a large one reads fewer tokens."""
+    config, model = model.config, as_dtype(as_dtype(model, "float32"), "float64")
+    longest = config.max_position_embeddings - 1  # so that padding can be appended
+    tokens = min(61 if model.parameters.buffer.size <= MANY_PARAMETERS else 13, longest)
+    dropout = bool(config.hidden_dropout_prob or config.attention_probs_dropout_prob)
+    made = partial(
+        make_scenario,
+        "your model",
+        model,
+        tokens=tokens,
+        lengths=(tokens, tokens * 3 // 5),
+        masked=(min(9, tokens), min(4, tokens)),
+        dropout=dropout,
+    )
+    return _far_from_kinks(made, tries=20)
+
+
+MANY_PARAMETERS = 10_000_000
+"""Above it a user's model is checked at fewer entries and on fewer tokens: every entry costs five passes."""
+
+
+def entries_for(model: MiniBERT) -> int:
+    """Single entries of each tensor that differences look at."""
+    size = model.parameters.buffer.size
+    return 20 if size <= MANY_PARAMETERS else 5 if size <= 4 * MANY_PARAMETERS else 1
+
+
+def _far_from_kinks(made: Callable[..., Scenario], tries: int) -> Scenario:
+    """Of so many seeds, the one that stays furthest from kinks; the first where there are none."""
+    scenarios = (made(seed=seed) for seed in range(tries))
+    best, furthest = None, -1.0
+    for scenario in scenarios:
+        distance = kink_distance(scenario)
+        if distance > furthest:
+            best, furthest = scenario, distance
+        if furthest == float("inf"):
+            break
+    assert best is not None
+    return best
+
+
+def conditions(*, quick: bool = False) -> Iterator[Scenario]:
+    """Every activation without and with dropout, every head, every kind of batch; `quick`: those that differ most."""
+    small = partial(_small, 4, (4, 3), (2, 1)) if quick else partial(_small, 8, (8, 5), (3, 1))
+    for activation in ACTIVATIONS:
+        yield small(f"{activation}, dropout", hidden_act=activation)
+        if not quick:
+            yield small(activation, dropout=False, hidden_act=activation)
+    yield _away_from_the_kink()
+    for head in HEADS:
+        heads = ("mlm", "nsp") if head == "nsp" else (head,)
+        yield small(f"logits: {' and '.join(heads)}", all_logits=True, heads=heads, num_labels=3)
+    yield small("hidden states: no head", heads=(), type_vocab_size=3)
+    yield _small(6, (6, 0, 4), (2, 1, 2), "a row of padding only", dropout=False)
+    if quick:
+        return
+    yield small("all heads at once", heads=tuple(HEADS), num_labels=3)
+    yield _small(32, (32,), (5,), "T = 32, no padding, one segment", segments=False, dropout=False)
+    yield _small(1, (1,), (1,), "one token")
+    yield _small(8, (8, 5), (8, 8), "every position is read")
+    yield _small(8, (8, 5), (0, 1), "one position of one row is read")
+    yield _small(8, (8, 5), (3, 3), "as many positions in each row")
+    yield small("one head of attention, a large epsilon", num_attention_heads=1, layer_norm_eps=0.1)
+    odd = {"hidden_size": 15, "num_attention_heads": 3, "intermediate_size": 7}
+    yield small("one layer, odd widths", num_hidden_layers=1, **odd)
+    yield small("four layers, one segment in all", num_hidden_layers=4, type_vocab_size=1)
+
+
+def _small(
+    tokens: int,
+    lengths: tuple[int, ...],
+    masked: tuple[int, ...],
+    name: str,
+    *,
+    segments: bool = True,
+    dropout: bool = True,
+    all_logits: bool = False,
+    **settings: Any,
+) -> Scenario:
+    return make_scenario(
+        name,
+        away_from_start(ModelConfig(**{**SMALL, **settings})),
+        tokens=tokens,
+        lengths=lengths,
+        masked=masked,
+        segments=segments,
+        dropout=dropout,
+        all_logits=all_logits,
+    )
+
+
+def _away_from_the_kink() -> Scenario:
+    model = away_from_start(ModelConfig(**TINY, hidden_act="relu"))
+    made = partial(make_scenario, "relu, away from its kink", model, tokens=4, lengths=(4,), masked=(2,), dropout=False)
+    return _far_from_kinks(made, tries=300)
