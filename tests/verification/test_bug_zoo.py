@@ -128,6 +128,22 @@ def test_the_runner_explains_itself(words: list[str]) -> None:
     assert "mini_bert.verification.bugs.injected mask-inverted -- tests/ops -q" in done.stderr
 
 
+@pytest.mark.parametrize("module", ["hunt", "injected", "experiment"])
+def test_a_runner_refuses_an_unknown_name_in_one_line(module: str) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        f"mini_bert.verification.bugs.{module}",
+        "mask-inverse",
+        *(["--", "-q"] if module == "injected" else []),
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        f"{module}: NAME: got 'mask-inverse'; expected a bug of the zoo. Did you mean 'mask-inverted'?\n"
+    )
+
+
 @pytest.mark.parametrize("name", ["mask-inverse", "none", ""])
 def test_an_unknown_name_is_an_error_with_the_nearest(name: str) -> None:
     with pytest.raises(InvalidInputError, match=r"NAME: got .*expected a bug of the zoo.*mask-inverted"):

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from mini_bert.errors import InvalidInputError, nearest
+from mini_bert.errors import InvalidInputError, MiniBertError, nearest
 from mini_bert.verification.bugs import BUGS
 from mini_bert.verification.bugs.bug import Bug
 from mini_bert.verification.bugs.measurement import model_errors, operation_errors
@@ -68,8 +68,9 @@ def measure(name: str | None, seed: int = 0) -> dict[str, Any]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Inject, measure, print."""
-    name, *rest = list(sys.argv[1:] if argv is None else argv)
-    seed = int(rest[1]) if rest[:1] == ["--seed"] else 0
+    words = list(sys.argv[1:] if argv is None else argv)
+    name = words[0] if words else ""
+    seed = int(words[2]) if words[1:2] == ["--seed"] and words[2:3] and words[2].isdecimal() else 0
     if name != NONE:
         inject(edited_sources(find(name).edits))
     result = {
@@ -92,4 +93,7 @@ def _finite(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except MiniBertError as wrong:
+        sys.exit(f"experiment: {wrong}")

@@ -6,7 +6,8 @@
     python -m mini_bert.verification.bugs.hunt --page               nothing; the page and the picture anew
 
 For each bug, in processes of its own with the bug injected: all tests of the folder of its `caught_by`, and the
-experiment. Two at a time. Exit code 1 if a bug survives the test that is said to catch it.
+experiment. Two at a time. Exit code 1 if a bug survives the test that is said to catch it; `--docs FOLDER` writes
+elsewhere than into docs/.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from mini_bert.atomic_files import replace_file
-from mini_bert.errors import InvalidInputError
+from mini_bert.errors import InvalidInputError, MiniBertError
 from mini_bert.verification.bugs import BUGS, page, picture
 from mini_bert.verification.bugs.bug import Bug
 from mini_bert.verification.bugs.experiment import find, measure
-from mini_bert.verification.bugs.injected import DEFAULT_SUITE, REPOSITORY, run_tests
+from mini_bert.verification.bugs.injected import DEFAULT_SUITE, REPOSITORY, run_tests, tests_are_here
 from mini_bert.verification.bugs.symptom import noise_of, seen
 
 SEEDS = 4
@@ -146,8 +147,14 @@ def _say(message: str) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the words say; see the top of this file."""
+    """Run what the words say; see the top of this file.
+
+    Raises:
+        InvalidInputError: there is no such bug, or the tests are not here.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
+    if not tests_are_here():
+        raise InvalidInputError("tests", got=f"none beside {REPOSITORY}", expected="the repository of Mini-BERT")
     docs = REPOSITORY / "docs"
     if "--docs" in words:
         place = words.index("--docs")
@@ -178,4 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except MiniBertError as wrong:
+        sys.exit(f"hunt: {wrong}")

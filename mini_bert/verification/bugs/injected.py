@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mini_bert.errors import InvalidInputError
+from mini_bert.errors import InvalidInputError, MiniBertError
 from mini_bert.verification.bugs.experiment import NONE, find
 from mini_bert.verification.injection import PACKAGE, edited_sources, inject
 
@@ -113,4 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except MiniBertError as wrong:
+        sys.exit(f"injected: {wrong}")
