@@ -139,8 +139,9 @@ def rounded(x: Floats, format: Format, stream: RandomStream | None = None) -> Fl
     half_or_random = last_kept + whole((1 << (dropped - 1)) - 1) if stream is None else _low_bits(stream, x, dropped)
     result = (magnitude + half_or_random) & whole(~((1 << dropped) - 1) & ((1 << wide.bits) - 1))
     too_large = result > _pattern(format.largest, wide, whole)
-    result[too_large] = infinity if format.has_infinity else infinity + whole(1)
-    result[not_numbers] = infinity + whole(1 << (wide.mantissa_bits - 1))
+    quiet_nan = _pattern(np.nan, wide, whole)
+    result[too_large] = infinity if format.has_infinity else quiet_nan
+    result[not_numbers] = quiet_nan
     y = (result | sign).view(x.dtype).reshape(x.shape)
     if format.exponent_bits < wide.exponent_bits and below_normal.any():
         small = below_normal.reshape(x.shape)

@@ -138,6 +138,12 @@ def test_halfway_to_the_number_that_would_be_next_overflows():
     assert np.isnan(rounded(np.array([464.01]), e4m3)[0])
 
 
+def test_what_becomes_nan_can_be_computed_with():
+    x = np.array([1e6, np.nan])
+    with np.errstate(all="raise"):  # a signalling NaN would raise
+        assert np.isnan(rounded(x, FORMATS["float8_e4m3"]) / 2.0).all()
+
+
 @pytest.mark.parametrize("dtype", CARRIERS)
 def test_float16_is_numpys_to_the_bit(dtype):
     rng = np.random.default_rng(1)

@@ -1,0 +1,271 @@
+"""Fewer bits in the forward pass as tables: formats, error by layer and operation, range, depth, narrow sums."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from mini_bert.reports.quantities import percent
+from mini_bert.reports.table import NOTHING, Table
+
+Result = Mapping[str, Any]
+
+_DEPTHS = (1, 2, 4, 8, 16, 32)
+
+
+def formats_table(result: Result) -> Table:
+    """What each format can hold."""
+    asked = {part["format"] for part in result["passes"]}
+    rows = tuple(
+        (
+            format["name"],
+            f"1 + {format['exponent_bits']} + {format['mantissa_bits']}",
+            scientific(format["largest"]),
+            scientific(format["smallest_normal"]),
+            scientific(format["smallest"]),
+            f"2^-{format['mantissa_bits']} = {scientific(format['epsilon'])}",
+        )
+        for format in result["formats"]
+    )
+    return Table(
+        "Formats",
+        ("", "sign + exponent + mantissa", "largest", "smallest normal", "smallest", "ε: from 1 to the next"),
+        rows,
+        strong=tuple(i for i, format in enumerate(result["formats"]) if format["name"] in asked),
+    )
+
+
+def constants_table(result: Result) -> Table:
+    """Constants of the code, as each format has them."""
+    names = [part["format"] for part in result["passes"]]
+    rows = tuple(
+        (
+            line["name"],
+            f"{line['value']:g}",
+            *(_infinite(line["as"][name], line["value"]) for name in names),
+        )
+        for line in result["constants"]
+    )
+    return Table("Constants that stand in every BERT", ("", "meant", *names), rows)
+
+
+def layers_table(result: Result) -> Table:
+    """Error and ULPs along the residual stream, by format."""
+    passes = result["passes"]
+    stream = [point["name"] for point in passes[0]["forward"] if _in_stream(point["name"])]
+    native = {point["name"]: point for point in result["native_float32"]}
+    columns = ["", *(text for part in passes for text in (part["format"], "ULPs: median, 99 %, largest"))]
+    rows = []
+    for name in stream:
+        points = [next(point for point in part["forward"] if point["name"] == name) for part in passes]
+        cells = [text for point in points for text in (scientific(point["error"]), _ulps(point["ulps"]))]
+        rows.append((name, *cells, scientific(native[name]["error"])))
+    text = result["text"]
+    return Table(
+        f"Error against float64 on {text['tokens']:,} tokens: ‖x̂ − x‖ / ‖x‖",
+        (*columns, "NumPy's float32"),
+        tuple(rows),
+        (
+            "Parameters rounded once, every named intermediate rounded when it is complete; sums within an operation "
+            "are exact. An ULP is the distance between neighbours in the format, at x; elements near zero, where an "
+            "ULP is tiny, make the largest.",
+            "NumPy's float32 rounds inside of sums too.",
+        ),
+    )
+
+
+def operations_table(result: Result, part: Result) -> Table:
+    """Own and inherited error, growth and contribution by operation, in one format."""
+    epsilon = _epsilon(result, part["format"])
+    total = contributions(part)
+    squares = sum(value**2 for value in total.values())
+    rows = []
+    for operation in dict.fromkeys(point["operation"] for point in part["forward"]):
+        points = [point for point in part["forward"] if point["operation"] == operation]
+        growth = [point["growth"] for point in points if point["growth"] is not None]
+        rows.append(
+            (
+                operation,
+                _in(epsilon, max(_numbers(point["own"] for point in points), default=None)),
+                _in(epsilon, max(_numbers(point["inherited"] for point in points), default=None)),
+                NOTHING
+                if not growth
+                else f"{min(growth):.2f} – {max(growth):.2f}"
+                if len(growth) > 1
+                else f"{growth[0]:.2f}",
+                _in(epsilon, total[operation]),
+                percent(total[operation] ** 2 / squares),
+            )
+        )
+    rows.append(("rounded parameters", NOTHING, NOTHING, NOTHING, _in(epsilon, total["parameters"]),
+                 percent(total["parameters"] ** 2 / squares)))  # fmt: skip
+    logits = part["forward"][-1]["error"]
+    worst = max(range(len(rows)), key=lambda i: total[rows[i][0]] if rows[i][0] in total else total["parameters"])
+    return Table(
+        f"Which operation, in {part['format']}: errors in units of ε",
+        ("", "own rounding", "inherited", "growth", "alone, at the logits", "share"),
+        tuple(rows),
+        (
+            "Own: rounding the exact result. Inherited: before its own rounding. Both: the largest over all blocks. "
+            "Growth: inherited / the largest error that came in, smallest and largest over all blocks.",
+            f"Alone: the error at the logits when only this is rounded. All of these together, as if independent: "
+            f"√Σ = {math.sqrt(squares) / epsilon:.2f} ε; measured with everything rounded: {_in(epsilon, logits)} ε.",
+        ),
+        strong=(worst,),
+    )
+
+
+def contributions(part: Result) -> dict[str, float]:
+    """Operation (or `parameters`) → error at the logits when it alone is rounded, its places added as independent."""
+    operation = {point["name"]: point["operation"] for point in part["forward"]}
+    squares: dict[str, float] = {}
+    for name, error in part["alone"].items():
+        key = operation.get(name, name)
+        squares[key] = squares.get(key, 0.0) + (math.inf if error is None else error) ** 2
+    return {key: math.sqrt(value) for key, value in squares.items()}
+
+
+def range_table(result: Result) -> Table:
+    """What left the range, and how far the rest is from leaving it."""
+    rows = []
+    for part in result["passes"]:
+        largest = next(format["largest"] for format in result["formats"] if format["name"] == part["format"])
+        highest = max(part["forward"], key=lambda point: point["largest"])
+        broken = first_broken(part["forward"])
+        steepest = max(part["forward"], key=lambda point: point["growth"] or 0.0)
+        rows.append(
+            (
+                part["format"],
+                *_counts(part["forward"]),
+                f"{broken['name']} is not finite"
+                if broken
+                else f"× {scientific(largest / highest['largest'])} ({highest['name']})",
+                f"× {steepest['growth']:.2f} ({steepest['name']})" if steepest["growth"] else NOTHING,
+                *_counts(part["backward"]),
+            )
+        )
+    return Table(
+        "Range: what became infinite, zero, or subnormal",
+        (
+            "", "forward: infinite", "zero", "subnormal", "breaks first, if all grew", "largest growth",
+            "backward: infinite", "zero", "subnormal",
+        ),
+        tuple(rows),
+        ("Backward: gradients of the mean loss, not scaled. Zero: was not zero before it was rounded.",),
+        left=(0, 4, 5),
+    )  # fmt: skip
+
+
+def depth_table(result: Result) -> Table:
+    """Error behind each of many blocks."""
+    blocks = len(result["depth"][0]["errors"])
+    rows = tuple(
+        (
+            f"{L}",
+            *(_in(_epsilon(result, line["format"]), line["errors"][L - 1]) for line in result["depth"]),
+        )
+        for L in _DEPTHS
+        if blocks >= L
+    )
+    exponents = ", ".join(f"{line['format']} {line['exponent']:.2f}" for line in result["depth"] if line["exponent"])
+    return Table(
+        f"Error behind block L of {blocks}, freshly initialised, in units of ε",
+        ("L", *(line["format"] for line in result["depth"])),
+        rows,
+        (f"Error ∝ L^p, over the later half: p = {exponents}. Independent errors would give 0.5, aligned ones 1.",),
+    )
+
+
+def sums_table(result: Result) -> Table:
+    """The same operations with wide and with narrow sums."""
+    passes = result["passes"]
+    operations = [line["operation"] for line in passes[0]["narrow_sums"]["operations"]]
+    rows = []
+    for i, operation in enumerate(operations):
+        lines = [part["narrow_sums"]["operations"][i] for part in passes]
+        rows.append((operation, *(scientific(line[key]) for line in lines for key in ("wide_sums", "narrow_sums"))))
+    rows.append(
+        (
+            "logits",
+            *(scientific(e) for part in passes for e in (part["forward"][-1]["error"], part["narrow_sums"]["logits"])),
+        )
+    )
+    return Table(
+        "Sums within an operation: wide, and narrow too",
+        ("error", *(text for part in passes for text in (f"{part['format']}, wide", "narrow"))),
+        tuple(rows),
+        (
+            "Operations on exact inputs rounded to the format. Narrow: every step rounded, sums from the left. Logits: "
+            "the whole pass, softmax and LayerNorm with such sums.",
+        ),
+    )
+
+
+def large_inputs_table(result: Result) -> Table:
+    """How large activations break LayerNorm."""
+    passes = [part for part in result["passes"] if part["format"] != "float32"]
+    rows = tuple(
+        (
+            f"{line['factor']:,.0f}",
+            *(
+                percent(part["narrow_sums"]["large_inputs"][i][key])
+                for part in passes
+                for key in ("wide_sums", "narrow_sums")
+            ),
+        )
+        for i, line in enumerate(result["passes"][0]["narrow_sums"]["large_inputs"])
+    )
+    return Table(
+        "LayerNorm of inputs that are so many times as large: broken rows",
+        ("factor", *(text for part in passes for text in (f"{part['format']}, wide sums", "narrow sums"))),
+        rows,
+        ("In exact arithmetic the factor changes nothing. Broken: not finite, or off by more than half.",),
+    )
+
+
+def first_broken(points: Iterable[Result]) -> Result | None:
+    """The first point that is no longer finite."""
+    return next((point for point in points if point["error"] is None), None)
+
+
+def scientific(value: float | None) -> str:
+    """Two figures; a value that JSON could not hold is infinite.
+
+    >>> scientific(0.0063079), scientific(6.5504e4), scientific(3.4e38), scientific(0.0), scientific(None)
+    ('0.0063', '65,504', '3.4e+38', '0', '∞')
+    """
+    if value is None:
+        return "∞"
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.2g}"
+
+
+def _in_stream(name: str) -> bool:
+    return name == "logits" or (name.endswith(".output") and not name.endswith("attention.output"))
+
+
+def _ulps(ulps: Result) -> str:
+    return f"{scientific(ulps['median'])}, {scientific(ulps['most'])}, {scientific(ulps['largest'])}"
+
+
+def _counts(points: Iterable[Result]) -> tuple[str, str, str]:
+    damages = [point["damage"] for point in points]
+    elements = sum(damage["elements"] for damage in damages)
+    overflow, *shares = (sum(damage[key] for damage in damages) for key in ("overflow", "underflow", "subnormal"))
+    return f"{overflow:,}", *(f"{100 * count / elements:.2g} %" if count else "0" for count in shares)  # type: ignore[return-value]
+
+
+def _epsilon(result: Result, name: str) -> float:
+    return float(next(format["epsilon"] for format in result["formats"] if format["name"] == name))
+
+
+def _in(unit: float, value: float | None) -> str:
+    return "∞" if value is None or not math.isfinite(value) else f"{value / unit:.2f}"
+
+
+def _numbers(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _infinite(value: float | None, meant: float) -> str:
+    return scientific(value) if value is not None else "−∞" if meant < 0 else "∞"

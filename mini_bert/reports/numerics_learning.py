@@ -1,0 +1,158 @@
+"""Fewer bits in training and on held-out text as tables: gradients, loss scales, trainings, scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mini_bert.reports.numerics_forward import scientific
+from mini_bert.reports.quantities import between, number, percent
+from mini_bert.reports.table import NOTHING, Table
+
+Result = Mapping[str, Any]
+
+
+def gradients_table(result: Result) -> Table:
+    """Error of the parameters' gradients by component and format, loss not scaled."""
+    passes = result["passes"]
+    groups = list(dict.fromkeys(component(line["name"]) for line in passes[0]["gradients"]))
+    rows = []
+    for group in groups:
+        cells = []
+        for part in passes:
+            lines = [line for line in part["gradients"] if component(line["name"]) == group]
+            cells += [scientific(_together(lines)), _worst(lines), percent(max(line["lost"] for line in lines))]
+        rows.append((group, *cells))
+    columns = (f"{part['format']}: error" for part in passes)
+    return Table(
+        "Gradients of the parameters, loss not scaled: ‖ĝ − g‖ / ‖g‖",
+        ("", *(text for column in columns for text in (column, "worst tensor", "most zeros in one"))),
+        tuple(rows),
+        ("Most zeros: the largest share, over tensors, of elements that should not be zero and are.",),
+        left=(0, *range(2, 3 * len(passes), 3)),
+    )
+
+
+def scales_table(result: Result, part: Result) -> Table:
+    """What loss scales do in one format."""
+    rows = tuple(
+        (
+            f"2^{round(math.log2(line['scale']))}",
+            *_shares(line["intermediates"]),
+            *_shares(line["parameters"]),
+            scientific(line["error"]),
+        )
+        for line in part["loss_scales"]
+    )
+    sound = [i for i, line in enumerate(part["loss_scales"]) if line["error"] is not None]
+    best = min((part["loss_scales"][i]["error"] for i in sound), default=None)
+    masked = result["text"]["masked"]
+    return Table(
+        f"Loss scales in {part['format']}",
+        ("scale", "intermediates: zero", "subnormal", "infinite", "parameters: zero", "subnormal", "infinite", "error"),
+        rows,
+        (
+            "Of the gradients that are not zero in exact arithmetic. Error: of the whole gradient, unscaled again.",
+            f"The mean is over {masked:,} masked tokens. A batch 16 times as large is like a scale of 2^-4 here.",
+        ),
+        strong=tuple(i for i in sound if part["loss_scales"][i]["error"] <= 1.05 * best),
+    )
+
+
+def accuracy_table(result: Result) -> Table:
+    """Held-out scores by format."""
+    rows = tuple(
+        (
+            line["name"],
+            number(line["loss"], 4),
+            f"{line['difference']['mean']:+.4f}" if line.get("difference") else NOTHING,
+            between(line["difference"]["interval"], 4) if line.get("difference") else NOTHING,
+            percent(line.get("top1")),
+            percent(line["same_best"]),
+        )
+        for line in result["accuracy"]
+    )
+    masked = next((line["n_masked"] for line in result["accuracy"] if line.get("n_masked")), 0)
+    return Table(
+        f"Held-out text: {masked:,} masked tokens, the same for all",
+        ("", "loss, nats", "minus float32's", "95 %, paired", "top-1", "same piece best"),
+        rows,
+        (
+            "Weights alone: stored in the format, computed in float32. Sums too: softmax and LayerNorm with every step "
+            "in the format.",
+        ),
+        strong=(0,),
+    )
+
+
+def trainings_table(result: Result) -> Table:
+    """The same training by several recipes."""
+    training = result["training"]
+    rates = list(dict.fromkeys(curve["rate"] for curve in training["curves"]))
+    by_name = {(curve["name"], curve["rate"]): curve for curve in training["curves"]}
+    rows = []
+    for name, label in dict.fromkeys((curve["name"], curve["label"]) for curve in training["curves"]):
+        cells = []
+        for rate in rates:
+            curve = by_name.get((name, rate))
+            kept = curve is not None and curve["weights"] != "float32"
+            cells += [
+                NOTHING if curve is None else number(curve["final"]),
+                NOTHING if curve is None else number(curve["held_out"]),
+                percent(_mean(curve["lost"])) if kept else NOTHING,  # type: ignore[index]
+            ]
+        rows.append((label, *cells))
+    model = training["model"]
+    return Table(
+        f"{training['steps']} steps of a small model (L={model['num_hidden_layers']} H={model['hidden_size']}, "
+        f"{training['rows']} rows a batch), same batches",
+        ("", *(text for rate in rates for text in (f"loss at rate {rate:g}", "held out", "weights not moved"))),
+        tuple(rows),
+        (
+            f"Loss: mean of the last {training['last']} steps, nats. Held out: in the format it was trained in.",
+            "Weights not moved: of the updates that are not zero, the share that left its weight as it was, mean over "
+            "all steps. Rounded to nearest these are lost; stochastically, their sum arrives in the long run.",
+            *_batch_of_bert(training, result["text"]["masked"]),
+        ),
+        strong=(0,),
+    )
+
+
+def component(name: str) -> str:
+    """Where a parameter belongs: `embeddings`, `block 0`, …, `head`.
+
+    >>> component("W_Q_2"), component("beta_embeddings"), component("W_mlm")
+    ('block 2', 'embeddings', 'head')
+    """
+    last = name.rpartition("_")[2]
+    return f"block {last}" if last.isdigit() else "embeddings" if "embeddings" in name else "head"
+
+
+def _together(lines: Sequence[Result]) -> float | None:
+    """Error of several tensors as one vector."""
+    if any(line["error"] is None for line in lines):
+        return None
+    squares = [(line["error"] * line["norm"]) ** 2 for line in lines]
+    return math.sqrt(sum(squares) / sum(line["norm"] ** 2 for line in lines))
+
+
+def _worst(lines: Sequence[Result]) -> str:
+    worst = max(lines, key=lambda line: math.inf if line["error"] is None else line["error"])
+    return f"{worst['name']} {scientific(worst['error'])}"
+
+
+def _shares(damage: Result) -> tuple[str, str, str]:
+    zero, subnormal = (percent(damage[key] / damage["elements"]) for key in ("underflow", "subnormal"))
+    return zero, subnormal, f"{damage['overflow']:,}"
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _batch_of_bert(training: Result, masked: int) -> list[str]:
+    as_if = next((curve["as_if_masked"] for curve in training["curves"] if curve["as_if_masked"]), None)
+    return (
+        [f"BERT's batch has {as_if:,} masked tokens; gradients within a step are as small as there."] if as_if else []
+    )
