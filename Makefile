@@ -45,7 +45,8 @@ verify: $(VENV)/.reference
 zoo: $(VENV)/.reference
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m mini_bert.verification.bugs.hunt
 
-mutants: $(VENV)/.test zoo
+mutants: $(VENV)/.reference
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m mini_bert.verification.bugs.hunt --changed
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m mini_bert.verification.mutants
 
 check: $(VENV)/.dev $(VENV)/.test
