@@ -84,10 +84,10 @@ BUGS: tuple[Bug, ...] = (
         seen="What `weight_decay` of torch.optim.Adam does; taken for AdamW in nntrainer/nntrainer #3565, where it "
         "diverged on MNIST.",
         lesson="Adam divides each gradient by its usual size, and with it the decay: weights with large gradients "
-        "hardly shrink, those with small ones lose their own size again and again. For plain gradient descent the two "
-        "ways are the same, so the intuition is wrong exactly here. The training loss barely moves, since decay is "
-        "meant to act on what is not in the training text. It is found by an update with gradient 0: both moments "
-        "must stay 0, and the weight must shrink by the factor 1 − ηλ.",
+        "hardly shrink, those with small ones are driven to 0, because for them the decay is the larger part. Just "
+        "then, while attention has not woken up, most gradients are small. For plain gradient descent the two ways "
+        "are the same, so the intuition is wrong exactly here. The loss falls, and settles too high. It is found by "
+        "an update with gradient 0: both moments must stay 0, and the weight must shrink by the factor 1 − ηλ.",
         place="decay_is_decoupled",
         caught_by="tests/optim/test_optim_adamw.py::test_decay_is_decoupled_and_of_the_prefix_alone",
     ),
@@ -227,9 +227,9 @@ BUGS: tuple[Bug, ...] = (
         "google-deepmind/optax #1754 is the same with eps.",
         lesson="A gradient of 0.001 has a square of 1e-6, and a thousandth of that is 1e-9; the smallest float16 "
         "above 0 is 6e-8. So v is 0 where the gradient is small, and the update is m / eps: the quieter a parameter, "
-        "the wilder it jumps. Half of the memory is saved and the run is lost within a few steps. In bfloat16, which "
-        "has the range, v soon stops moving, since a thousandth of it is less than half of its last digit. Test with "
-        "gradients as small as those of a real embedding table.",
+        "the wilder it jumps. The loss shoots up within a few steps, and comes back to the level of word frequencies "
+        "at best. In bfloat16, which has the range, v soon stops moving, since a thousandth of it is less than half "
+        "of its last digit. Test with gradients as small as those of a real embedding table.",
         place="second_moment_holds_squares_of_small_gradients",
         caught_by=f"{_EQUATIONS}::test_second_moment_holds_squares_of_small_gradients[0.001]",
     ),

@@ -60,8 +60,8 @@ BUGS: tuple[Bug, ...] = (
         lesson="Each step uses the sum of all gradients so far, which points where the average of all past batches "
         "pointed. At first that is nearly right, a momentum without forgetting, and the loss falls. Adam hides that "
         "the sum grows, since it divides the length out, and clipping hides it again. Then the old gradients outweigh "
-        "the new ones and the loss swings and stays high. Run the same batch twice through the same buffers: the "
-        "second gradient must be the first to the bit.",
+        "the new ones, and the loss turns and climbs. A restart seems to help, because it begins with empty buffers. "
+        "Run the same batch twice through the same buffers: the second gradient must be the first to the bit.",
         place="forgets_the_batch_before",
         caught_by=f"{_SHARDS}::test_a_pool_forgets_the_batch_before",
     ),
