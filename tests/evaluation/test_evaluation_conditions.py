@@ -1,4 +1,4 @@
-"""Under which conditions is a held-out loss a held-out loss? Without dropout, over tokens, and the perplexity of that."""
+"""When is a held-out loss a held-out loss? Without dropout, over tokens, and with the perplexity of that mean."""
 
 from __future__ import annotations
 

@@ -97,11 +97,11 @@ BUGS: tuple[Bug, ...] = (
         edits=(Edit("metrics/clustered_means.py", "mean = float(s.sum() / tokens)", "mean = float((s / n).mean())"),),
         seen="huggingface/transformers #34387 (its page on perplexity), macournoyer/neuralconvo #67, "
         "decisionintelligence/TFB #66.",
-        lesson="A row with one mask counts as much as a row with ten. Short rows are harder, having less to guess "
-        "from, so the number is usually too high where rows are of unlike lengths, and right where they are all "
-        "alike: two layouts of the same text cannot be compared, and where batches are averaged their size changes "
-        "the result. The difference is of a size that is taken for noise. Two rows, one with one mask and one with "
-        "three, and losses that can be done by head, settle it.",
+        lesson="A row with one mask counts as much as a row with ten. Short rows may be harder, having less to guess "
+        "from, or easier, being much alike: so the number is off in one direction or the other where lengths differ, "
+        "and right where all are alike. Two layouts of the same text cannot be compared, and where batches are "
+        "averaged their size changes the result. The difference is of a size that is taken for noise. Two rows, one "
+        "with one mask and one with three, and losses that can be done by head, settle it.",
         place="mean_over_tokens_not_over_rows",
         caught_by=f"{_CONDITIONS}::test_loss_is_the_mean_over_tokens_not_over_rows",
     ),

@@ -138,9 +138,9 @@ BUGS: tuple[Bug, ...] = (
         seen="A habit from left-to-right models, where somebody has to shift: huggingface/transformers #35066, #16940 "
         "and #44642 are about who.",
         lesson="A model that sees both sides need not guess the next token: it stands there, unless it is hidden too. "
-        "So the loss falls fast and far, by attention to the place behind, and the accuracy is wonderful. Where code "
-        "for causal models is used again the shift comes along, and the tests that came with it check shapes. "
-        "Held-out loss agrees. The end of a row is asked for [SEP], or for padding: a target that may not occur, and "
+        "So the loss falls far as soon as attention has found the place behind, and the accuracy is wonderful. Where "
+        "code for causal models is used again the shift comes along, and the tests that came with it check shapes. "
+        "Held-out loss agrees. At the end of a row the answer is [SEP], or padding: a target that may not occur, and "
         "easy to find.",
         place="at_their_own_places",
         caught_by=f"{_PARTS}::test_targets_are_the_originals_at_their_own_places",
@@ -157,11 +157,11 @@ BUGS: tuple[Bug, ...] = (
         ),
         seen="lucidrains/mlm-pytorch #3; labels that were not set to −100: huggingface/transformers #20797, #4840, "
         "huggingface/course #291.",
-        lesson="Six answers of seven stand in plain sight, and copying them is learned in no time: the loss falls to "
-        "a few tenths of a nat and the accuracy rises above 85 %, which is taken for a breakthrough. The gradient of "
-        "the hidden tokens is one seventh of the whole, so that what matters is learned slowly. A user of "
-        "huggingface/transformers #20797 had losses of 0.1 to 0.2, and 1.6 once it was repaired. Compare the number "
-        "of targets with 15 % of the tokens.",
+        lesson="Six answers of seven stand in plain sight, and copying them is learned in no time: the loss falls "
+        "below one nat and the accuracy rises above 85 %, which is taken for a breakthrough. The hidden tokens are "
+        "one seventh of what is asked, so that what matters is learned slowly. A user of huggingface/transformers "
+        "#20797 had losses of 0.1 to 0.2, and 1.6 once it was repaired. Compare the number of targets with 15 % of "
+        "the tokens.",
         place="only_masked_tokens_are_targets",
         caught_by=f"{_PARTS}::test_only_masked_tokens_are_targets",
     ),
