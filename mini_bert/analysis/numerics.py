@@ -254,14 +254,14 @@ def _curve(curve: precision_training.TrainingCurve, evaluate: Evaluate, held_out
         "final": float(np.mean(curve.losses[-_LAST:])),
         "held_out": evaluate({curve.recipe.name: scorer}, held_out)[curve.recipe.name]["loss"],
         "lost": curve.lost,
-        "lost_norm": curve.lost_norm,
+        "lost_by_size": float(np.mean(curve.lost_norm)) if curve.lost_norm else None,
         "skipped": curve.skipped,
         "scale": curve.scale,
     }
 
 
 def _plain(value: Any) -> Any:
-    """Plain values for JSON: six figures, None for what is not finite, dictionaries for named tuples."""
+    """Plain values for JSON: five figures, None for what is not finite, dictionaries for named tuples."""
     if hasattr(value, "_asdict"):
         return _plain(value._asdict())
     if isinstance(value, Mapping):
@@ -269,5 +269,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, float | np.floating):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
+        if not math.isfinite(value):
+            return None
+        short = float(f"{value:.5g}")
+        return short if math.isfinite(short) else float(value)
     return int(value) if isinstance(value, np.integer) else value

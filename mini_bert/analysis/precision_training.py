@@ -100,7 +100,8 @@ class TrainingCurve:
     losses: list[float] = field(default_factory=list)
     """Mean loss in nats before each update."""
     lost: list[float] = field(default_factory=list)
-    """At each step, the share of the updates that were not zero and left their weight as it was."""
+    """At each step, the share of the updates that were not zero and left their weight as it was; nothing where weights
+    are kept in float32."""
     lost_norm: list[float] = field(default_factory=list)
     """The same by size: norm of the lost updates over the norm of all."""
     skipped: int = 0
@@ -178,7 +179,7 @@ def train(recipe: Recipe, config: Config, batches: Sequence[Batch], rate: float)
         if not finite:
             curve.skipped += 1
             continue
-        before = theta.copy()
+        before = theta.copy() if recipe.weights != "float32" else None
         adamw.update(
             theta,
             gradients.buffer,
@@ -198,8 +199,9 @@ def train(recipe: Recipe, config: Config, batches: Sequence[Batch], rate: float)
             decayed=model.parameters.decayed,
             scale=clip_scale(norm, config.train.max_grad_norm),
         )
-        stream = RandomStream(config.run.seed, "rounding/weights", step) if recipe.stochastic else None
-        _keep(theta, before, kept, stream, curve)
+        if before is not None:
+            stream = RandomStream(config.run.seed, "rounding/weights", step) if recipe.stochastic else None
+            _keep(theta, before, kept, stream, curve)
     return curve
 
 

@@ -100,7 +100,7 @@ def trainings_table(result: Result) -> Table:
             cells += [
                 NOTHING if curve is None else number(curve["final"]),
                 NOTHING if curve is None else number(curve["held_out"]),
-                percent(_mean(curve["lost"])) if kept else NOTHING,  # type: ignore[index]
+                f"{percent(_mean(curve['lost']))} ({percent(curve['lost_by_size'])})" if kept else NOTHING,
             ]
         rows.append((label, *cells))
     model = training["model"]
@@ -111,8 +111,9 @@ def trainings_table(result: Result) -> Table:
         tuple(rows),
         (
             f"Loss: mean of the last {training['last']} steps, nats. Held out: in the format it was trained in.",
-            "Weights not moved: of the updates that are not zero, the share that left its weight as it was, mean over "
-            "all steps. Rounded to nearest these are lost; stochastically, their sum arrives in the long run.",
+            "Weights not moved: of the updates that are not zero, the share that left its weight as it was (in brackets: "
+            "the share of their norm), mean over all steps. Rounded to nearest these are lost; at random, their sum "
+            "arrives in the long run.",
             *_batch_of_bert(training, result["text"]["masked"]),
         ),
         strong=(0,),
