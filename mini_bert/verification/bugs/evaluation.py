@@ -5,7 +5,7 @@ from __future__ import annotations
 from mini_bert.verification.bugs.bug import Bug
 from mini_bert.verification.injection import Edit
 
-FAMILY = "evaluation"
+FAMILY = "Evaluation"
 
 _CONDITIONS = "tests/evaluation/test_evaluation_conditions.py"
 _PROMISES = "tests/data/test_data_promises.py"

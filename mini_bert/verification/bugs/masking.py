@@ -5,7 +5,7 @@ from __future__ import annotations
 from mini_bert.verification.bugs.bug import Bug
 from mini_bert.verification.injection import Edit
 
-FAMILY = "masking"
+FAMILY = "Masking"
 
 _PARTS = "tests/data/test_data_masking_parts.py"
 

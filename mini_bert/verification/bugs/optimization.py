@@ -5,7 +5,7 @@ from __future__ import annotations
 from mini_bert.verification.bugs.bug import Bug
 from mini_bert.verification.injection import Edit
 
-FAMILY = "optimization"
+FAMILY = "Optimisation"
 
 _EQUATIONS = "tests/optim/test_optim_equations.py"
 _SCHEDULE = "tests/optim/test_optim_schedule_ends.py"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mini_bert.verification.bugs.bug import Bug
 from mini_bert.verification.injection import Edit
 
-FAMILY = "training"
+FAMILY = "Training and resuming"
 
 _INITIAL = "tests/model/test_model_parameters.py"
 _RESUME = "tests/training/test_resume_parts.py"
