@@ -79,3 +79,9 @@ def test_one_row_by_hand() -> None:
     np.testing.assert_allclose(dx * root, [1 - 1 / 3 - 4 / 14, -1 / 3 - 2 / 14, -1 / 3 + 6 / 14], rtol=1e-14)
     np.testing.assert_allclose(dgamma, [-2 / root, 0, 0], rtol=1e-15)
     np.testing.assert_array_equal(dbeta, [1, 0, 0])
+
+
+def test_epsilon_is_berts_unless_it_is_given() -> None:
+    deviation = 1e-6  # its square is ε, so that the row comes out √½ of what it would be without
+    y, _ = layer_norm.forward(np.array([-deviation, deviation]), np.ones(2), np.zeros(2))
+    np.testing.assert_allclose(y, [-np.sqrt(0.5), np.sqrt(0.5)], rtol=1e-9)
