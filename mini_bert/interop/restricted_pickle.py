@@ -47,7 +47,7 @@ Call = Callable[[tuple[Any, ...]], object]
 
 def shown(text: object) -> str:
     """A foreign name as an error may print it: quoted, without control characters, not endless."""
-    quoted = repr(text) if isinstance(text, str) else f"a {type(text).__name__}"
+    quoted = repr(text[:100]) if isinstance(text, str) else f"a {type(text).__name__}"
     return quoted if len(quoted) <= 100 else f"{quoted[:97]}…"
 
 

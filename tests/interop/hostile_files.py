@@ -22,7 +22,6 @@ from torch_files import (
     number,
     ordered,
     pack,
-    parameter,
     persistent,
     program,
     sequence,
@@ -51,23 +50,28 @@ class _Reduced:
         return self.parts
 
 
-def _packed(body: bytes, **storages: bytes) -> bytes:
+def packed(body: bytes, **storages: bytes) -> bytes:
+    """An archive of this state dict, with its storages, or one of six floats."""
     return archive(body, storages or {"0": SIX})
 
 
-def _holding(value: bytes) -> bytes:
-    return _packed(ordered({"x": tensor(), "y": value}))
+def holding(value: bytes) -> bytes:
+    """A good state dict with one more value in it."""
+    return packed(ordered({"x": tensor(), "y": value}))
 
 
-def _raw(content: bytes) -> bytes:
+def raw(content: bytes) -> bytes:
+    """An archive of this very pickle."""
     return zipped({"archive/data.pkl": content, "archive/data/0": SIX})
 
 
-def _view(*arguments: object, **others: bytes) -> bytes:
-    return _packed(ordered({"x": tensor(None, *arguments, **others)}))  # type: ignore[arg-type]
+def view(*arguments: object, **others: bytes) -> bytes:
+    """A state dict of one tensor, with these arguments."""
+    return packed(ordered({"x": tensor(None, *arguments, **others)}))  # type: ignore[arg-type]
 
 
-def _stacked(module: str, name: str) -> bytes:
+def stacked(module: str, name: str) -> bytes:
+    """A name from the stack, as protocol 4 gives it."""
     return text(module) + text(name) + pickle.STACK_GLOBAL
 
 
@@ -104,150 +108,78 @@ def calls() -> dict[str, Hostile]:
             "transformers.models.bert.modeling_bert", "BertModel"
         ),
     }
-    files = {f"calls {name}": Hostile(f"asks for '{name}'", _holding(value)) for name, value in names.items()}
+    files = {f"calls {name}": Hostile(f"asks for '{name}'", holding(value)) for name, value in names.items()}
     files |= {
         f"pickled by Python, protocol {protocol}": Hostile(
             "asks for '(posix|nt).system'" if protocol else "the instruction (GLOBAL|PUT|MARK)|asks for",
-            _raw(pickle.dumps(_Reduced(os.system, DEED), protocol)),
+            raw(pickle.dumps(_Reduced(os.system, DEED), protocol)),
         )
         for protocol in range(1, 6)
     }
     dotted = ("OrderedDict.__init__.__globals__", "OrderedDict.fromkeys", "abc.sys.modules")
     files |= {
-        f"reaches for collections.{name}": Hostile(
-            f"asks for 'collections.{name}'", _holding(form("collections", name))
+        f"reaches for collections.{name} {how}": Hostile(
+            f"asks for 'collections.{name}'", holding(form("collections", name))
         )
         for name in dotted
-        for form in (named, _stacked)
+        for form, how in ((named, "by GLOBAL"), (stacked, "from the stack"))
     }
     chain = _Reduced(_Reduced, _Reduced(eval, CODE), _Reduced(exec, CODE))
     inner = mapping({"state": system})
     return files | {
-        "__reduce__ in __reduce__": Hostile("asks for", _raw(pickle.dumps(chain, 2))),
-        "a name from the stack": Hostile("asks for 'os.system'", _holding(_stacked("os", "system"))),
-        "a name that is no text": Hostile("a name that is no text", _holding(number(1) + text("x") + b"\x93")),
-        "a name without an end": Hostile("a name that has no end", _raw(program(b"c" + b"o" * 10_000))),
-        "a name with a late end": Hostile("a name that has no end", _raw(program(b"c" + b"o" * 10_000 + b"\nx\n"))),
-        "a long name from the stack": Hostile("asks for 'oooo", _holding(_stacked("o" * 10_000, "x"))),
-        "a name in escape codes": Hostile(r"asks for 'os\\x1b\[2J\.x'", _holding(named("os\x1b[2J", "x"))),
-        "in a tensor's arguments": Hostile("asks for", _view(0, (2, 3), (3, 1), hooks=system)),
-        "in a persistent id": Hostile("asks for", _holding(persistent(text("storage"), system))),
+        "__reduce__ in __reduce__": Hostile("asks for", raw(pickle.dumps(chain, 2))),
+        "a name from the stack": Hostile("asks for 'os.system'", holding(stacked("os", "system"))),
+        "a name that is no text": Hostile("a name that is no text", holding(number(1) + text("x") + b"\x93")),
+        "a name without an end": Hostile("a name that has no end", raw(program(b"c" + b"o" * 10_000))),
+        "a name with a late end": Hostile("a name that has no end", raw(program(b"c" + b"o" * 10_000 + b"\nx\n"))),
+        "a long name from the stack": Hostile("asks for 'oooo", holding(stacked("o" * 10_000, "x"))),
+        "a name in escape codes": Hostile(r"asks for 'os\\x1b\[2J\.x'", holding(named("os\x1b[2J", "x"))),
+        "in a tensor's arguments": Hostile("asks for", view(0, (2, 3), (3, 1), hooks=system)),
+        "in a persistent id": Hostile("asks for", holding(persistent(text("storage"), system))),
         "as a storage's class": Hostile(
             "asks for",
-            _holding(persistent(text("storage"), named("os", "system"), text("0"), text("cpu"), number(6))),
+            holding(persistent(text("storage"), named("os", "system"), text("0"), text("cpu"), number(6))),
         ),
         "a container's class as persistent id": Hostile(
             "no storage of torch",
-            _holding(persistent(text("module"), named("torch", "FloatStorage"), text("a"), text("b"))),
+            holding(persistent(text("module"), named("torch", "FloatStorage"), text("a"), text("b"))),
         ),
-        "a persistent id as text": Hostile("instruction PERSID", _holding(b"Pos.system\n")),
-        "a persistent id that is no tuple": Hostile("a list as a persistent id", _holding(b"]Q")),
-        "in the state of BUILD": Hostile("asks for", _packed(GOOD + inner + pickle.BUILD)),
+        "a persistent id as text": Hostile("instruction PERSID", holding(b"Pos.system\n")),
+        "a persistent id that is no tuple": Hostile("a list as a persistent id", holding(b"]Q")),
+        "in the state of BUILD": Hostile("asks for", packed(GOOD + inner + pickle.BUILD)),
         "BUILD with methods": Hostile(
-            "asks for", _packed(GOOD + mapping({"__setstate__": named("os", "system")}) + b"b")
+            "asks for", packed(GOOD + mapping({"__setstate__": named("os", "system")}) + b"b")
         ),
-        "BUILD on a tensor": Hostile("state of a _Tensor", _holding(tensor() + mapping({"shape": number(1)}) + b"b")),
+        "BUILD on a tensor": Hostile("state of a _Tensor", holding(tensor() + mapping({"shape": number(1)}) + b"b")),
         "BUILD on a class": Hostile(
-            "state of a Name", _holding(named("torch", "FloatStorage") + mapping({"dtype": number(1)}) + b"b")
+            "state of a Name", holding(named("torch", "FloatStorage") + mapping({"dtype": number(1)}) + b"b")
         ),
-        "BUILD on a dictionary": Hostile("state of a dict", _holding(mapping({}) + mapping({}) + b"b")),
-        "BUILD with a tuple of states": Hostile("state of", _packed(GOOD + pack(mapping({}), mapping({})) + b"b")),
-        "INST": Hostile("instruction INST", _holding(b"(" + text(DEED) + b"ios\nsystem\n")),
-        "OBJ": Hostile("asks for 'os.system'", _holding(b"(" + named("os", "system") + text(DEED) + b"o")),
+        "BUILD on a dictionary": Hostile("state of a dict", holding(mapping({}) + mapping({}) + b"b")),
+        "BUILD with a tuple of states": Hostile("state of", packed(GOOD + pack(mapping({}), mapping({})) + b"b")),
+        "INST": Hostile("instruction INST", holding(b"(" + text(DEED) + b"ios\nsystem\n")),
+        "OBJ": Hostile("asks for 'os.system'", holding(b"(" + named("os", "system") + text(DEED) + b"o")),
         "OBJ of an allowed name": Hostile(
-            "instruction OBJ", _holding(b"(" + named("collections", "OrderedDict") + b"o")
+            "instruction OBJ", holding(b"(" + named("collections", "OrderedDict") + b"o")
         ),
-        "NEWOBJ": Hostile("instruction NEWOBJ", _holding(named("collections", "OrderedDict") + EMPTY + b"\x81")),
+        "NEWOBJ": Hostile("instruction NEWOBJ", holding(named("collections", "OrderedDict") + EMPTY + b"\x81")),
         "NEWOBJ_EX": Hostile(
-            "instruction NEWOBJ_EX", _holding(named("collections", "OrderedDict") + EMPTY + mapping({}) + b"\x92")
+            "instruction NEWOBJ_EX", holding(named("collections", "OrderedDict") + EMPTY + mapping({}) + b"\x92")
         ),
-        "EXT1": Hostile("instruction EXT1", _holding(b"\x82\xf0" + pack(text(DEED)) + b"R")),
-        "EXT2": Hostile("instruction EXT2", _holding(b"\x83\xf0\x00" + pack(text(DEED)) + b"R")),
-        "EXT4": Hostile("instruction EXT4", _holding(b"\x84\xf0\x00\x00\x00" + pack(text(DEED)) + b"R")),
-        "a text called": Hostile("calls 'os.system'", _holding(text("os.system") + pack(text(DEED)) + b"R")),
-        "a pair called": Hostile("calls a tuple", _holding(pack(text("os"), text("system")) + pack(text(DEED)) + b"R")),
+        "EXT1": Hostile("instruction EXT1", holding(b"\x82\xf0" + pack(text(DEED)) + b"R")),
+        "EXT2": Hostile("instruction EXT2", holding(b"\x83\xf0\x00" + pack(text(DEED)) + b"R")),
+        "EXT4": Hostile("instruction EXT4", holding(b"\x84\xf0\x00\x00\x00" + pack(text(DEED)) + b"R")),
+        "a text called": Hostile("calls 'os.system'", holding(text("os.system") + pack(text(DEED)) + b"R")),
+        "a pair called": Hostile("calls a tuple", holding(pack(text("os"), text("system")) + pack(text(DEED)) + b"R")),
         "a storage class called": Hostile(
-            "in a way that torch does not", _holding(call("torch", "FloatStorage", number(6)))
+            "in a way that torch does not", holding(call("torch", "FloatStorage", number(6)))
         ),
-        "OrderedDict of something": Hostile("in a way", _holding(call("collections", "OrderedDict", pack(text("ab"))))),
-        "called with a list": Hostile("calls", _holding(named("collections", "OrderedDict") + b"]R")),
+        "OrderedDict of something": Hostile("in a way", holding(call("collections", "OrderedDict", pack(text("ab"))))),
+        "called with a list": Hostile("calls", holding(named("collections", "OrderedDict") + b"]R")),
         "a name put into the memo in another's place": Hostile(
-            "asks for", _holding(named("collections", "OrderedDict") + b"q\x00" + named("os", "system") + b"q\x00h\x00")
+            "asks for", holding(named("collections", "OrderedDict") + b"q\x00" + named("os", "system") + b"q\x00h\x00")
         ),
-        "a byte that is no instruction": Hostile("instruction ff", _holding(b"\xff")),
-        "a protocol to come": Hostile("protocol 6", _raw(program(GOOD, protocol=6))),
-    }
-
-
-def numbers() -> dict[str, Hostile]:
-    """Pickles whose tensors and storages cannot be."""
-    described = dict.fromkeys(("ComplexFloat", "QInt8", "Untyped", "Typed", "Foo"), "asks for 'torch.")
-    files = {
-        f"{kind}Storage": Hostile(f"{refusal}{kind}Storage'", _packed(ordered({"x": tensor(storage(kind))})))
-        for kind, refusal in described.items()
-    }
-    outside = {
-        "one row too many": (0, (3, 3), (3, 1)),
-        "an offset beyond": (7, (0,), (1,)),
-        "an offset that pushes it out": (1, (2, 3), (3, 1)),
-        "a huge stride": (0, (2, 3), (2**39, 1)),
-        "a huge shape": (0, (2**20, 2**19), (2**19, 1)),
-        "a scalar beyond": (6, (), ()),
-    }
-    no_numbers = {
-        "a negative stride": (5, (2, 3), (-3, -1)),
-        "a negative offset": (-1, (2, 3), (3, 1)),
-        "a negative shape": (0, (-2, -3), (3, 1)),
-        "a shape beyond every machine": (0, (2**62, 2**62), (1, 1)),
-        "33 dimensions": (0, (1,) * 33, (1,) * 33),
-    }
-    files |= {name: Hostile("outside its storage", _view(*view)) for name, view in outside.items()}
-    files |= {name: Hostile("offset, shape or strides are none", _view(*view)) for name, view in no_numbers.items()}
-    untyped = pack(storage(), number(0), text("ab"), pack(number(1), number(1)), FALSE, ordered())
-    floating = pack(storage(), b"G" + bytes(8), pack(number(1)), pack(number(1)), FALSE, ordered())
-    truth = pack(storage(), number(0), pack(TRUE), pack(number(1)), FALSE, ordered())
-    rebuild = named("torch._utils", "_rebuild_tensor_v2")
-    minus_one = pack(storage(), b"\x8a\x01\xff", pack(number(1)), pack(number(1)), FALSE, ordered())
-    other = storage("Float", "0", 3)
-    return files | {
-        "strides of another rank": Hostile("outside its storage", _view(0, (2, 3), (1,))),
-        "a negative long for an offset": Hostile("are none", _holding(rebuild + minus_one + b"R")),
-        "a text for a shape": Hostile("are none", _holding(rebuild + untyped + b"R")),
-        "a float for an offset": Hostile("are none", _holding(rebuild + floating + b"R")),
-        "a truth value for a size": Hostile("are none", _holding(rebuild + truth + b"R")),
-        "too few arguments": Hostile("hooks, or with metadata", _holding(rebuild + pack(storage()) + b"R")),
-        "a repetition without end": Hostile("that repeats 6 numbers", _view(0, (2**18, 2**18), (0, 0))),
-        "an empty one of endless width": Hostile("a tensor of shape", _view(0, (0, 2**39, 2**39), (1, 1, 1))),
-        "hooks": Hostile("hooks", _view(0, (2, 3), (3, 1), hooks=ordered({"0": text("hook")}))),
-        "the negative of its numbers": Hostile("metadata", _view(0, (2, 3), (3, 1), mapping({"neg": TRUE}))),
-        "a parameter of nothing": Hostile("no tensor", _holding(parameter(NONE))),
-        "a tensor of a tensor": Hostile("are none", _holding(tensor(tensor()))),
-        "a storage alone": Hostile("a _Storage under the name 'y'", _holding(storage())),
-        "a storage of a text's size": Hostile(
-            "impossible size",
-            _holding(persistent(text("storage"), named("torch", "FloatStorage"), text("0"), text("cpu"), text("6"))),
-        ),
-        "a storage of negative size": Hostile("impossible size", _holding(storage("Float", "0", -6))),
-        "a storage of 2^62 numbers": Hostile("impossible size", _holding(storage("Float", "0", 2**62))),
-        "a storage larger than its entry": Hostile(
-            "of 24 bytes where the pickle says 4000000", _packed(ordered({"x": tensor(storage("Float", "0", 10**6))}))
-        ),
-        "a storage smaller than its entry": Hostile("of 28 bytes where", _packed(GOOD, **{"0": SIX + b"more"})),
-        "a storage of two sizes": Hostile("described in two ways", _packed(ordered({"x": tensor(), "y": other}))),
-        "a storage of two types": Hostile("in two ways", _packed(ordered({"x": tensor(), "y": storage("Int")}))),
-        "a storage that is not there": Hostile(
-            "no entry 'data/9'", _packed(ordered({"x": tensor(storage("Float", "9"))}))
-        ),
-        "a storage by the pickle's own path": Hostile(
-            "no entry 'data/../data.pkl'", _packed(ordered({"x": tensor(storage("Byte", "../data.pkl"))}))
-        ),
-        "truth values of 2": Hostile(
-            "truth values", _packed(ordered({"x": tensor(storage("Bool"))}), **{"0": b"\x02" * 6})
-        ),
-        "one name twice": Hostile("the name 'x' twice", _packed(ordered([("x", tensor()), ("x", tensor())]))),
-        "a number for a name": Hostile("_Tensor under the name a int", _packed(b"}" + number(1) + tensor() + b"s")),
-        "no tensor": Hostile("a OrderedDict without a tensor", _packed(ordered())),
-        "a tensor alone": Hostile("a _Tensor without a tensor in it", _packed(tensor())),
+        "a byte that is no instruction": Hostile("instruction ff", holding(b"\xff")),
+        "a protocol to come": Hostile("protocol 6", raw(program(GOOD, protocol=6))),
     }
 
 
@@ -260,41 +192,42 @@ def floods() -> dict[str, Hostile]:
     clashing = b"".join(b"\x8a\x14" + (n * (2**61 - 1)).to_bytes(20, "little") + b"N" for n in range(10**4))
     cut = "cut off"
     return {
-        "lists a hundred thousand deep": Hostile("a list under", _holding(b"]" * deep + b"a" * (deep - 1))),
-        "tuples a hundred thousand deep": Hostile("a tuple under", _holding(nest)),
-        "deep tuples as a name": Hostile("a tuple as a name", _packed(b"}" + nest + b"Ns")),
-        "deep tuples as an argument": Hostile("are none", _holding(tensor(nest))),
-        "deep tuples as metadata": Hostile("metadata", _view(0, (2, 3), (3, 1), nest)),
-        "deep tuples as persistent id": Hostile("persistent id of 1 parts", _holding(nest + b"Q")),
+        "lists a hundred thousand deep": Hostile("a list under", holding(b"]" * deep + b"a" * (deep - 1))),
+        "tuples a hundred thousand deep": Hostile("a tuple under", holding(nest)),
+        "deep tuples as a name": Hostile("a tuple as a name", packed(b"}" + nest + b"Ns")),
+        "deep tuples as an argument": Hostile("are none", holding(tensor(nest))),
+        "deep tuples as metadata": Hostile("metadata", view(0, (2, 3), (3, 1), nest)),
+        "deep tuples as persistent id": Hostile("persistent id of 1 parts", holding(nest + b"Q")),
         "dictionaries a hundred thousand deep": Hostile(
-            "a dict under", _holding(b"}" + (text("a") + b"}") * deep + b"s" * deep)
+            "a dict under", holding(b"}" + (text("a") + b"}") * deep + b"s" * deep)
         ),
-        "marks without end": Hostile("cut off|never put down", _raw(program(b"(" * deep))),
-        "more instructions than a model has": Hostile("more than 524288 instructions", _raw(program(b"]" * 2**20))),
-        "a pickle of 20 MB": Hostile("a pickle of 20971520 bytes", _raw(bytes(20 * 2**20))),
-        "ten to the sixtieth laughs in lists": Hostile("a tuple under", _holding(lists)),
-        "ten to the sixtieth laughs in tuples": Hostile("a tuple under", _holding(tuples)),
-        "a list that holds itself": Hostile("a list under", _holding(b"]q\x00h\x00a")),
-        "a dictionary that holds itself": Hostile("a dict under", _holding(b"}q\x00" + text("a") + b"h\x00s")),
-        "a state that holds itself": Hostile("without a tensor", _packed(ordered() + b"q\x00h\x00b")),
-        "names that all hash alike": Hostile("a int as a name", _packed(b"}(" + clashing + b"u")),
-        "a text of 4 GB": Hostile(cut, _raw(program(b"X\xff\xff\xff\xff"))),
-        "a text of 2^63 bytes": Hostile("BINUNICODE8", _raw(program(b"\x8d" + b"\xff" * 7 + b"\x7f"))),
-        "bytes of 2^63": Hostile("BINBYTES8", _raw(program(b"\x8e" + b"\xff" * 7 + b"\x7f"))),
-        "a byte array of 2^62": Hostile("BYTEARRAY8", _raw(program(b"\x96" + b"\xff" * 7 + b"\x3f"))),
-        "a number of 2 GB": Hostile("LONG4", _raw(program(b"\x8b\xff\xff\xff\x7f"))),
-        "a number of a million digits": Hostile("LONG", _raw(program(b"L" + b"9" * 10**6 + b"L\n"))),
-        "a frame of 2^63 bytes": Hostile("never put down", _raw(program(b"\x95" + b"\xff" * 8))),
+        "marks without end": Hostile("cut off|never put down", raw(program(b"(" * deep))),
+        "more instructions than a model has": Hostile("more than 524288 instructions", raw(program(b"]" * 2**20))),
+        "a pickle of 20 MB": Hostile("a pickle of 20971520 bytes", raw(bytes(20 * 2**20))),
+        "ten to the sixtieth laughs in lists": Hostile("a tuple under", holding(lists)),
+        "ten to the sixtieth laughs in tuples": Hostile("a tuple under", holding(tuples)),
+        "a list that holds itself": Hostile("a list under", holding(b"]q\x00h\x00a")),
+        "a dictionary that holds itself": Hostile("a dict under", holding(b"}q\x00" + text("a") + b"h\x00s")),
+        "a state that holds itself": Hostile("without a tensor", packed(ordered() + b"q\x00h\x00b")),
+        "names that all hash alike": Hostile("a int as a name", packed(b"}(" + clashing + b"u")),
+        "a text of 15 MB that takes 60": Hostile("without a tensor", packed(text("a" * 15 * 2**20 + "\U0001f600"))),
+        "a text of 4 GB": Hostile(cut, raw(program(b"X\xff\xff\xff\xff"))),
+        "a text of 2^63 bytes": Hostile("BINUNICODE8", raw(program(b"\x8d" + b"\xff" * 7 + b"\x7f"))),
+        "bytes of 2^63": Hostile("BINBYTES8", raw(program(b"\x8e" + b"\xff" * 7 + b"\x7f"))),
+        "a byte array of 2^62": Hostile("BYTEARRAY8", raw(program(b"\x96" + b"\xff" * 7 + b"\x3f"))),
+        "a number of 2 GB": Hostile("LONG4", raw(program(b"\x8b\xff\xff\xff\x7f"))),
+        "a number of a million digits": Hostile("LONG", raw(program(b"L" + b"9" * 10**6 + b"L\n"))),
+        "a frame of 2^63 bytes": Hostile("never put down", raw(program(b"\x95" + b"\xff" * 8))),
         "place 2^32 of the memo, and never one": Hostile(
-            "never put down", _raw(program(b"Nr\xff\xff\xff\xffj\xff\xff\xff\xfe"))
+            "never put down", raw(program(b"Nr\xff\xff\xff\xffj\xff\xff\xff\xfe"))
         ),
-        "an empty stack": Hostile("never put down", _raw(program(b""))),
-        "no mark": Hostile("never put down", _raw(program(b"t"))),
-        "an odd number of items": Hostile("puts 1 items", _raw(program(b"}(Nu"))),
-        "items for a tuple": Hostile("into a tuple", _raw(program(b")(" + text("a") + b"Nu"))),
-        "an item appended to a text": Hostile("appends to 'a'", _raw(program(text("a") + b"Na"))),
-        "a text that is no UTF-8": Hostile("no UTF-8", _raw(program(b"X\x02\x00\x00\x00\xff\xfe"))),
-        "nothing": Hostile(cut, _raw(b"")),
+        "an empty stack": Hostile("never put down", raw(program(b""))),
+        "no mark": Hostile("never put down", raw(program(b"t"))),
+        "an odd number of items": Hostile("puts 1 items", raw(program(b"}(Nu"))),
+        "items for a tuple": Hostile("into a tuple", raw(program(b")(" + text("a") + b"Nu"))),
+        "an item appended to a text": Hostile("appends to 'a'", raw(program(text("a") + b"Na"))),
+        "a text that is no UTF-8": Hostile("no UTF-8", raw(program(b"X\x02\x00\x00\x00\xff\xfe"))),
+        "nothing": Hostile(cut, raw(b"")),
     }
 
 
@@ -322,6 +255,12 @@ def sequences() -> dict[str, Hostile]:
         "older: another magic number": Hostile("does not begin as", program(number(7)) + good),
         "older: another protocol": Hostile("does not begin as", good.replace(number(1001), number(1002), 1)),
         "older: a storage not listed": Hostile("list of storages unlike", sequence(body, {"0": (6, SIX)}, [])),
+        "older: a number for the list of storages": Hostile(
+            "list of storages unlike", sequence(body, {}, [])[:-4] + program(number(1))
+        ),
+        "older: lists in the list of storages": Hostile(
+            "list of storages unlike", sequence(body, {}, [])[:-4] + program(b"]]a")
+        ),
         "older: a storage listed twice": Hostile("unlike", sequence(body, {"0": (6, SIX)}, ["0", "0"])),
         "older: another storage listed": Hostile("unlike", sequence(body, {"1": (6, SIX)})),
         "older: a count that differs": Hostile("begin with its count, 6", sequence(body, {"0": (7, SIX)})),
@@ -332,5 +271,5 @@ def sequences() -> dict[str, Hostile]:
             "no storage of torch", sequence(ordered({"x": tensor(view)}), {"0": (6, SIX)})
         ),
         "older: a persistent id of the newer form": Hostile("of 5 parts", sequence(GOOD, {"0": (6, SIX)})),
-        "newer: a persistent id of the older form": Hostile("of 6 parts", _packed(body)),
+        "newer: a persistent id of the older form": Hostile("of 6 parts", packed(body)),
     }

@@ -85,6 +85,7 @@ def test_shards_of_torch(tmp_path):
         ({**PLACES, "d" * 100_000: 7}, "plain name"),
         ({}, "no weight_map"),
         ([], "no weight_map"),
+        ([ONE], "no weight_map"),
         (None, "no weight_map"),
     ],
 )

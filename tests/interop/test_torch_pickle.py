@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 from pathlib import Path
 
@@ -195,9 +197,10 @@ def test_storages_that_no_tensor_needs_are_not_read(tmp_path):
 
 
 def test_an_old_file_may_hold_several_storages_in_any_order(tmp_path):
-    body = ordered({"x": tensor(storage("Float", "b", 6, NONE)), "y": tensor(storage("Long", "a", 1, NONE), 0, (), ())})
+    first, second = storage("Float", "b", 6, NONE), storage("Long", "a", 1, NONE)
+    body = ordered({"x": tensor(first), "y": tensor(second, 0, (), ()), "z": tensor(first, 1, (), ())})
     arrays = read(tmp_path, sequence(body, {"a": (1, struct.pack("<q", -7)), "b": (6, SIX)}))
-    assert list(arrays) == ["x", "y"]
+    assert list(arrays) == ["x", "y", "z"]
     assert arrays["x"].tolist() == [[0, 1, 2], [3, 4, 5]]
     assert arrays["y"] == -7
 
@@ -206,5 +209,17 @@ def test_what_is_no_file_of_torch(tmp_path):
     for content in (b"", b"\x89HDF\r\n", b"version https://git-lfs", program(number(7)), program(text("x")), b"\x80"):
         with pytest.raises(CheckpointError):
             read(tmp_path, content)
+    with pytest.raises(CheckpointError, match=r"begins with '\\x89HDF"):
+        read(tmp_path, b"\x89HDF\r\n")
     with pytest.raises(CheckpointError, match="no such file"):
         torch_pickle.load(tmp_path / "none.bin")
+
+
+def test_a_file_that_the_system_does_not_give(tmp_path, monkeypatch):
+    def deny(*_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    monkeypatch.setattr(Path, "open", deny)
+    (tmp_path / "pytorch_model.bin").touch()
+    with pytest.raises(CheckpointError, match="Permission denied"):
+        torch_pickle.load(tmp_path / "pytorch_model.bin")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import hostile_archives
 import hostile_files
+import hostile_tensors
 import pytest
 
 import mini_bert
@@ -20,7 +21,7 @@ from mini_bert.interop import torch_pickle
 
 KINDS = (
     hostile_files.calls,
-    hostile_files.numbers,
+    hostile_tensors.tensors,
     hostile_files.floods,
     hostile_files.sequences,
     hostile_archives.archives,
