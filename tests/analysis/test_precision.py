@@ -166,6 +166,15 @@ def test_underflow_is_counted_where_it_happens():
         assert points[name].underflow == 0
 
 
+def test_what_follows_from_a_zero_is_not_counted_again():
+    model = bert()
+    model.parameters["W_V_0"][...] *= 1e-9  # zero in float16, all of it
+    model.parameters["b_V_0"][...] = 0
+    points = {point.name: point for point in narrow_pass(Exact.of(model, FULL), FORMATS["float16"]).forward}
+    V = points["layer_0.attention.V"]
+    assert (V.inherited, V.error, V.damage.underflow) == (1.0, 1.0, 0)
+
+
 def test_numpys_own_float32_is_measured_as_it_is(exact):
     model = bert(np.float32)
     model.parameters.buffer[...] = exact.model.parameters.buffer
