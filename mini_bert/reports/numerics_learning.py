@@ -111,8 +111,8 @@ def trainings_table(result: Result) -> Table:
         tuple(rows),
         (
             f"Loss: mean of the last {training['last']} steps, nats. Held out: in the format it was trained in.",
-            "Weights not moved: of the updates that are not zero, the share that left its weight as it was, in brackets "
-            "by their norm; mean over all steps. Rounded to nearest these are lost; at random, their sum "
+            "Weights not moved: of the updates that are not zero, the share that left its weight as it was, and in "
+            "brackets the share of their norm; mean over all steps. To nearest these are lost; at random, their sum "
             "arrives in the long run.",
             *_batch_of_bert(training, result["text"]["masked"]),
         ),
