@@ -78,7 +78,7 @@ def test_small_updates_are_lost_to_nearest_and_kept_by_master_weights_and_on_ave
     assert min(nearest.lost) > 0.6
     assert np.mean(stochastic.lost) > 0.6
     assert curves["bfloat16_master"].lost == []
-    assert all(0 <= share <= 1 for share in nearest.lost_norm)
+    assert all(0 <= share <= 1 for share in [*nearest.lost, *nearest.lost_norm])
 
 
 def test_kept_weights_are_numbers_of_their_format():
