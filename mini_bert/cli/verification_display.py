@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Show = Callable[[Evidence], None]
 
-_BESIDE_THE_TABLE = 6
+_BESIDE_THE_TABLE = 9
 """Lines of a terminal that title, head and foot take."""
 
 

@@ -175,8 +175,8 @@ def page(certificate: Certificate) -> str:
         "",
         f"**{verdict}**: {extent} ({certificate.scope}).",
         "",
-        f"Made by `{certificate.command}` on {certificate.date} in {certificate.seconds:,.0f} s. What the columns "
-        "mean, and how to check an operation of your own, stands in the [guide](guide/verification.md).",
+        f"Made by `{certificate.command}` on {certificate.date} in {certificate.seconds:,.0f} s. What the columns mean, "
+        "and how to check an operation of your own: `docs/guide/verification.md`.",
         "",
     ]
     if wrong := failures(certificate.evidence):
