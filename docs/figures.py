@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from mini_bert.benchmarks import tables
 from mini_bert.benchmarks.result import BenchmarkResult
-from mini_bert.reports import pages
+from mini_bert.reports import numerics, pages
 from mini_bert.reports.table import Table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,6 +89,11 @@ def demo() -> str:
     return _run("demo")[0].markdown()
 
 
+def lab(part: str) -> str:
+    """A part of the numerics lab."""
+    return numerics.numerics_block(pages.read_result(RESULTS / "numerics.json"), part)
+
+
 def learned(name: str) -> str:
     """All tables of one run."""
     return "\n".join(table.markdown() for table in _run(name))
@@ -100,6 +106,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "demo": demo,
     "demo_run": lambda: learned("demo"),
     "hour_run": lambda: learned("hour"),
+    **{f"numerics_{part}": partial(lab, part) for part in ("findings", *numerics.PARTS)},
 }
 """Name of a block → the function that writes it."""
 

@@ -59,6 +59,7 @@ def numerics(
     from mini_bert.cli.progress import preparation
     from mini_bert.reports.numerics import findings
     from mini_bert.reports.numerics_picture import require_matplotlib, write_numerics
+    from mini_bert.reports.quantities import duration
 
     for name in formats:
         lookup(name)
@@ -84,6 +85,7 @@ def numerics(
         for path in write_numerics(result, Path(out)):
             print(path, file=sys.stderr)
     print_result(result, json=json)
+    print(f"Took {duration(result['seconds'])}.", file=sys.stderr)
     if not json:
         print("In short\n" + "\n".join(f"- {sentence}" for sentence in findings(result)))
     return DONE

@@ -18,10 +18,11 @@ from mini_bert.reports.numerics_forward import (
     operations_table,
     range_table,
     scientific,
+    signed,
     sums_table,
 )
 from mini_bert.reports.numerics_learning import accuracy_table, gradients_table, scales_table, trainings_table
-from mini_bert.reports.quantities import duration, percent
+from mini_bert.reports.quantities import percent
 from mini_bert.reports.table import Table
 
 Result = Mapping[str, Any]
@@ -71,7 +72,7 @@ def findings(result: Result) -> list[str]:
     sentences += [_headroom(result, part) for part in _taken_apart(result)]
     sentences += [_scaling(part) for part in _taken_apart(result)]
     sentences += [_scores(result), *_trainings(result)]
-    return [*sentences, f"All of this took {duration(result['seconds'])}."]
+    return sentences
 
 
 def _taken_apart(result: Result) -> list[Result]:
@@ -136,6 +137,11 @@ def _scaling(part: Result) -> str:
     if not sound:
         return f"No loss scale keeps the gradients of {part['format']} finite."
     best = min(sound.values())
+    if sound == lines and max(lines.values()) <= 1.05 * best:
+        return (
+            f"Gradient error in {part['format']}: {scientific(best)} at every loss scale from 2^{min(lines)} to "
+            f"2^{max(lines)}."
+        )
     good = [power for power, error in sound.items() if error <= 1.05 * best]
     return (
         f"Gradient error in {part['format']}: {scientific(lines[0])} without loss scaling, {scientific(lines[-8])} at "
@@ -149,7 +155,9 @@ def _scores(result: Result) -> str:
     for line in others:
         difference = "not finite"
         if line["loss"] is not None:
-            difference = f"{line['difference']['mean']:+.4f} nats, {percent(line['same_best'])} the same best piece"
+            difference = (
+                f"{signed(line['difference']['mean'], 4)} nats, {percent(line['same_best'])} the same best piece"
+            )
         parts.append(f"{line['name']} {difference}")
     return f"Held-out loss {base['loss']:.4f} in float32; {'; '.join(parts)}."
 
@@ -161,7 +169,7 @@ def _trainings(result: Result) -> list[str]:
         base, *others = [curve for curve in curves if curve["rate"] == rate]
         parts = []
         for curve in others:
-            difference = "not finite" if curve["final"] is None else f"{curve['final'] - base['final']:+.3f}"
+            difference = "not finite" if curve["final"] is None else signed(curve["final"] - base["final"], 3)
             parts.append(f"{curve['label']}: {difference}")
         steps = result["training"]["steps"]
         sentences.append(

@@ -232,12 +232,22 @@ def first_broken(points: Iterable[Result]) -> Result | None:
 def scientific(value: float | None) -> str:
     """Two figures; a value that JSON could not hold is infinite.
 
-    >>> scientific(0.0063079), scientific(6.5504e4), scientific(3.4e38), scientific(0.0), scientific(None)
-    ('0.0063', '65,504', '3.4e+38', '0', '∞')
+    >>> scientific(0.0063079), scientific(33.1), scientific(6.5504e4), scientific(3.4e38), scientific(None)
+    ('0.0063', '33', '65,504', '3.4e+38', '∞')
     """
     if value is None:
         return "∞"
-    return f"{value:,.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.2g}"
+    return f"{value:,.0f}" if 10 <= abs(value) < 1e6 else f"{value:.2g}"
+
+
+def signed(value: float, decimals: int) -> str:
+    """A difference with its sign; what rounds to nothing has none.
+
+    >>> signed(0.21432, 3), signed(-0.00002, 4)
+    ('+0.214', '0.0000')
+    """
+    written = f"{value:+.{decimals}f}"
+    return written if any(digit in written for digit in "123456789") else written[1:]
 
 
 def _in_stream(name: str) -> bool:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mini_bert.reports.numerics_forward import scientific
+from mini_bert.reports.numerics_forward import scientific, signed
 from mini_bert.reports.quantities import between, number, percent
 from mini_bert.reports.table import NOTHING, Table
 
@@ -66,7 +66,7 @@ def accuracy_table(result: Result) -> Table:
         (
             line["name"],
             number(line["loss"], 4),
-            f"{line['difference']['mean']:+.4f}" if line.get("difference") else NOTHING,
+            signed(line["difference"]["mean"], 4) if line.get("difference") else NOTHING,
             between(line["difference"]["interval"], 4) if line.get("difference") else NOTHING,
             percent(line.get("top1")),
             percent(line["same_best"]),

@@ -191,7 +191,7 @@ def _draw_gradients(axes: Axes, result: Result) -> None:
     for x, text in (((-48 + _FLOAT16_ZERO) / 2, "zero"), ((_FLOAT16_ZERO + _FLOAT16_SUBNORMAL) / 2, "subnormal")):
         axes.annotate(
             f"{text} in\nfloat16", (x, 1.0), xycoords=("data", "axes fraction"), xytext=(0, -3),
-            textcoords="offset points", ha="center", va="top", fontsize=8, color=_COLORS["float16"],
+            textcoords="offset points", ha="center", va="top", fontsize=7.5, color=_COLORS["float16"],
         )  # fmt: skip
     axes.margins(y=0.25)
     axes.set_ylim(bottom=0)

@@ -86,6 +86,7 @@ def test_scores_are_those_of_the_evaluation(corpus, result):
     lines = {line["name"]: line for line in result["accuracy"]}
     assert lines["float32"]["loss"] == pytest.approx(expected.loss, rel=1e-5)
     assert lines["float32"]["same_best"] == 1.0
+    assert lines["float8_e4m3"]["same_best"] < lines["bfloat16"]["same_best"] < 1.0
     assert lines["bfloat16"]["n_masked"] == expected.n_masked
     assert lines["bfloat16"]["difference"]["mean"] == pytest.approx(
         lines["bfloat16"]["loss"] - lines["float32"]["loss"], abs=2e-5

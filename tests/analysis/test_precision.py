@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from small_bert import BATCH, small_bert
 
+from mini_bert.analysis.depth import error_by_depth
 from mini_bert.analysis.narrow_pass import NarrowScorer, Recording, forward, rounding_tap, with_rounded_parameters
 from mini_bert.analysis.precision import Exact, alone, first_broken, narrow_pass, native_points
 from mini_bert.analysis.rounding import FORMATS, Format, relative_error, rounded
 from mini_bert.batch import Batch
 from mini_bert.errors import InvalidInputError, NonFiniteError
 from mini_bert.evaluation.masked_lm import evaluate_masked_lm
+from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
 from mini_bert.ops.contract import identity
 from mini_bert.random_streams import RandomStream
@@ -185,6 +187,18 @@ def test_numpys_own_float32_is_measured_as_it_is(exact):
     for point in points:
         assert point.error == relative_error(recording.after[point.name].astype(float), exact.forward[point.name])
     assert 0 < points[-1].error < 1e-5
+
+
+def test_depth_is_a_power_law_and_each_error_that_of_a_pass():
+    config = bert(num_attention_heads=2).config
+    format = FORMATS["bfloat16"]
+    depth = error_by_depth(config, FULL, format, blocks=8, seed=5)
+    model = MiniBERT(config.model_copy(update={"num_hidden_layers": 8}), dtype=np.float64, seed=5)
+    points = {point.name: point for point in narrow_pass(Exact.of(model, FULL), format).forward}
+    assert depth.errors[:7] == [points[f"layer_{i}.output"].error for i in range(7)]
+    slope, _ = np.polyfit(np.log([5, 6, 7, 8]), np.log(depth.errors[4:]), 1)
+    assert depth.exponent == pytest.approx(slope)
+    assert np.isnan(error_by_depth(config, FULL, FORMATS["float64"], blocks=2).exponent)
 
 
 def test_true_zeros_are_named(exact):

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from mini_bert.analysis.loss_scaling import DynamicScale
+from mini_bert.analysis.narrow_pass import forward, loss, rounding_tap, with_rounded_parameters
 from mini_bert.analysis.precision_training import (
     BERT_MASKED,
     RECIPES,
     Recipe,
+    _gradients,
     small_config,
     train,
 )
@@ -18,6 +20,7 @@ from mini_bert.batch import Batch
 from mini_bert.config.schema import Config, ModelConfig, RunConfig, TrainConfig
 from mini_bert.data.masking import mask_tokens
 from mini_bert.model.bert import MiniBERT
+from mini_bert.model.parameters import Parameters
 from mini_bert.training.parallel import ShardPool
 from mini_bert.training.step import TrainingState, training_step
 
@@ -79,6 +82,18 @@ def test_small_updates_are_lost_to_nearest_and_kept_by_master_weights_and_on_ave
     assert np.mean(stochastic.lost) > 0.6
     assert curves["bfloat16_master"].lost == []
     assert all(0 <= share <= 1 for share in [*nearest.lost, *nearest.lost_norm])
+
+
+def test_a_step_computes_with_rounded_weights_activations_and_gradients():
+    format, scale = FORMATS["float16"], 2.0**10
+    working = with_rounded_parameters(MiniBERT(CONFIG.model, seed=3), format)
+    expected, _ = loss(forward(working, BATCHES[0], rounding_tap(format)).logits_MV, BATCHES[0].target_ids)
+    assert train(BY_NAME["float16_master"], CONFIG, BATCHES[:1], 1e-3).losses == [expected]
+    gradients = Parameters(CONFIG.model)
+    _gradients(MiniBERT(CONFIG.model, seed=3), BATCHES[0], format, scale, gradients)
+    scaled = gradients.buffer * np.float32(scale)
+    assert np.array_equal(rounded(scaled, format), scaled)  # rounded while they were large,
+    assert not np.array_equal(rounded(gradients.buffer, format), gradients.buffer)  # and not once more when small
 
 
 def test_kept_weights_are_numbers_of_their_format():
