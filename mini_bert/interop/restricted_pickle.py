@@ -26,6 +26,11 @@ _INSTRUCTION_NAMES = {
     code: name for name, code in vars(pickle).items() if name.isupper() and isinstance(code, bytes) and len(code) == 1
 }
 
+_ADVICE = (
+    "Nothing of it was executed. If you trust where it comes from, open it there with torch and save "
+    "model.state_dict() as safetensors."
+)
+
 
 class Name(NamedTuple):
     """What a pickle wanted imported; it stays these two words."""
@@ -100,12 +105,6 @@ def read(
     except UnicodeDecodeError as error:
         raise CheckpointError(source, got="a text that is no UTF-8", expected="a pickle as torch writes it") from error
     refuse(source, f"a pickle of more than {MOST_INSTRUCTIONS} instructions")
-
-
-_ADVICE = (
-    "Nothing of it was executed. If you trust where it comes from, open it there with torch and save "
-    "model.state_dict() as safetensors."
-)
 
 
 class _Machine:
