@@ -80,7 +80,7 @@ def _checks(
 
 
 def _of_own_model(model: MiniBERT, quick: bool, seed: int) -> Iterator[Evidence]:
-    own = conditions.own_scenario(model)
+    own = conditions.own_scenario(model, quick=quick)
     entries = 2 if quick else conditions.entries_for(model)
     yield from check_tensors(YOUR_MODEL, own, AT_FULL_SIZE, entries=entries, seed=seed)
     yield from identities.check_model_identities([own])

@@ -46,11 +46,11 @@ def small_scenario(*, quick: bool = False) -> Scenario:
     )
 
 
-def own_scenario(model: MiniBERT) -> Scenario:
+def own_scenario(model: MiniBERT, *, quick: bool = False) -> Scenario:
     """A user's model with the weights that it has; a large one reads fewer tokens."""
     config, model = model.config, as_dtype(as_dtype(model, "float32"), "float64")
     longest = config.max_position_embeddings - 1  # so that padding can be appended
-    tokens = min(61 if model.parameters.buffer.size <= MANY_PARAMETERS else 13, longest)
+    tokens = min(13 if quick or model.parameters.buffer.size > MANY_PARAMETERS else 61, longest)
     dropout = bool(config.hidden_dropout_prob or config.attention_probs_dropout_prob)
     made = partial(
         make_scenario,

@@ -94,6 +94,13 @@ def _without_dropout(scenario: Scenario) -> Scenario:
     return scenario._replace(dropout=None)
 
 
+def _of_the_loss(scenario: Scenario) -> Scenario | None:
+    """The scenario that reads the loss alone; None where it does not read it at all."""
+    if LOSS not in scenario.cotangents:
+        return None
+    return scenario._replace(cotangents={LOSS: scenario.cotangents[LOSS]})
+
+
 def _taps(scenario: Scenario, head: str | None, cotangent: Array) -> tuple[Cache, MiniBERTGradients, dict[str, Array]]:
     """A pass over all positions, its gradients, and the gradient of every intermediate by name."""
     seen: dict[str, Array] = {}
@@ -178,7 +185,8 @@ def _more_padding(scenario: Scenario) -> float | None:
     B, T = batch.input_ids.shape
     mask = _real(batch)
     too_long = config.max_position_embeddings <= T
-    if too_long or not mask.any(axis=1).all() or scenario.cotangents.keys() != {LOSS}:
+    still = _of_the_loss(_without_dropout(scenario))
+    if still is None or too_long or not mask.any(axis=1).all():
         return None
     assert batch.masked_positions is not None
     rng = np.random.default_rng(6)
@@ -192,8 +200,7 @@ def _more_padding(scenario: Scenario) -> float | None:
         batch.target_ids,
         batch.first_row,
     )
-    short = _without_dropout(scenario)
-    return _unchanged(scenario.model, short, short._replace(batch=longer))
+    return _unchanged(scenario.model, still, still._replace(batch=longer))
 
 
 def _unchanged(model: MiniBERT, one: Scenario, other: Scenario) -> float:
@@ -206,13 +213,13 @@ def _unchanged(model: MiniBERT, one: Scenario, other: Scenario) -> float:
 
 def _under_padding(scenario: Scenario) -> float | None:
     batch, config = scenario.batch, scenario.model.config
-    hidden = ~_real(batch)
-    if not hidden.any() or hidden.all(axis=1).any() or scenario.cotangents.keys() != {LOSS}:
+    hidden, loss = ~_real(batch), _of_the_loss(scenario)
+    if loss is None or not hidden.any() or hidden.all(axis=1).any():
         return None
     assert batch.masked_positions is not None
     hidden.ravel()[batch.masked_positions] = False  # there the loss reads a query
     ids = np.where(hidden, (batch.input_ids + 1) % config.vocab_size, batch.input_ids)
-    return _unchanged(scenario.model, scenario, scenario._replace(batch=batch._replace(input_ids=ids)))
+    return _unchanged(scenario.model, loss, loss._replace(batch=batch._replace(input_ids=ids)))
 
 
 def _other_order_of_heads(scenario: Scenario) -> float | None:
@@ -235,7 +242,8 @@ def _other_order_of_heads(scenario: Scenario) -> float | None:
 
 def _saving(scenario: Scenario) -> float | None:
     batch, config = scenario.batch, scenario.model.config
-    if scenario.cotangents.keys() != {LOSS}:
+    read = _of_the_loss(scenario)
+    if read is None:
         return None
     cache = full_pass(scenario.model, scenario, "mlm")
     targets = np.full(batch.input_ids.size, -100)
@@ -245,8 +253,8 @@ def _saving(scenario: Scenario) -> float | None:
     mean, dlogits = grads.compute_mlm_loss_and_gradients(logits, targets.reshape(batch.input_ids.shape))
     count = int((targets != -100).sum())
     grads.backward_from_logits(dlogits * count, cache)
-    loss = float(readings(scenario.model, scenario)[LOSS])
-    return max(apart(loss, mean * count), _difference(gradients(scenario.model, scenario), grads.gradients))
+    loss = float(readings(scenario.model, read)[LOSS])
+    return max(apart(loss, mean * count), _difference(gradients(scenario.model, read), grads.gradients))
 
 
 def _shards(scenario: Scenario) -> float:
@@ -265,9 +273,10 @@ def _shards(scenario: Scenario) -> float:
 
 
 def _accumulates(scenario: Scenario) -> float | None:
-    if scenario.cotangents.keys() != {LOSS}:
+    loss = _of_the_loss(scenario)
+    if loss is None:
         return None
-    once = gradients(scenario.model, scenario)
+    once = gradients(scenario.model, loss)
     grads = MiniBERTGradients(scenario.model)
     start = _random(grads.gradients.buffer.shape) * np.abs(once.buffer).max()
     grads.gradients.buffer[...] = start

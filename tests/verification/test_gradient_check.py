@@ -225,3 +225,19 @@ def test_samples_of_a_model_see_one_wrong_tensor() -> None:
     wrong = check_samples("two tables", COMPLEX_STEP, objective, parameters, gradients, entries=30)
     assert {tensor.name for tensor in wrong.tensors if tensor.error > 1e-12} == {"two"}
     assert next(tensor.worst for tensor in wrong.tensors if tensor.compared == 30 and tensor.name == "two") == (2, 3)
+
+
+def test_where_a_function_bends_within_the_step_a_finer_one_counts() -> None:
+    """sin(300 x) turns around every 10 steps of 1e-3; a wrong gradient of it is wrong with every step."""
+    x = np.array([0.31, 0.74])
+
+    def objective() -> Any:
+        return np.sin(300.0 * x).sum()
+
+    gradient = {"x": 300.0 * np.cos(300.0 * x)}
+    coarse = entry_derivatives(CENTRAL_DIFFERENCE, objective, {"x": x})
+    assert errors_of(gradient, coarse)["x"].error > 1e-4
+    assert check_samples("waves", CENTRAL_DIFFERENCE, objective, {"x": x}, gradient).passed
+    wrong = check_samples("waves", CENTRAL_DIFFERENCE, objective, {"x": x}, {"x": 1.0001 * gradient["x"]})
+    assert not wrong.passed
+    assert wrong.worst.error == pytest.approx(1e-4, rel=0.01)
