@@ -143,9 +143,10 @@ def _scaling(part: Result) -> str:
             f"2^{max(lines)}."
         )
     good = [power for power, error in sound.items() if error <= 1.05 * best]
+    where = f"at 2^{good[0]}" if len(good) == 1 else f"from 2^{min(good)} to 2^{max(good)}"
     return (
         f"Gradient error in {part['format']}: {scientific(lines[0])} without loss scaling, {scientific(lines[-8])} at "
-        f"a scale of 2^-8, {scientific(best)} from 2^{min(good)} to 2^{max(good)}."
+        f"a scale of 2^-8, {scientific(best)} {where}."
     )
 
 
