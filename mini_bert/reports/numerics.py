@@ -20,6 +20,7 @@ from mini_bert.reports.numerics_forward import (
     scientific,
     signed,
     sums_table,
+    ulps_table,
 )
 from mini_bert.reports.numerics_learning import accuracy_table, gradients_table, scales_table, trainings_table
 from mini_bert.reports.quantities import percent
@@ -29,7 +30,7 @@ Result = Mapping[str, Any]
 
 PARTS: dict[str, Callable[[Result], list[Table]]] = {
     "formats": lambda result: [formats_table(result)],
-    "layers": lambda result: [layers_table(result)],
+    "layers": lambda result: [layers_table(result), ulps_table(result)],
     "operations": lambda result: [operations_table(result, part) for part in _taken_apart(result)[:1]],
     "depth": lambda result: [depth_table(result)],
     "range": lambda result: [range_table(result)],

@@ -51,26 +51,39 @@ def constants_table(result: Result) -> Table:
 
 
 def layers_table(result: Result) -> Table:
-    """Error and ULPs along the residual stream, by format."""
-    passes = result["passes"]
-    stream = [point["name"] for point in passes[0]["forward"] if _in_stream(point["name"])]
-    native = {point["name"]: point for point in result["native_float32"]}
-    columns = ["", *(text for part in passes for text in (part["format"], "ULPs: median, 99 %, largest"))]
-    rows = []
-    for name in stream:
-        points = [next(point for point in part["forward"] if point["name"] == name) for part in passes]
-        cells = [text for point in points for text in (scientific(point["error"]), _ulps(point["ulps"]))]
-        rows.append((name, *cells, scientific(native[name]["error"])))
-    text = result["text"]
+    """Error along the residual stream, by format."""
+    passes, native = result["passes"], result["native_float32"]
+    rows = tuple(
+        (
+            point["name"],
+            *(scientific(part["forward"][i]["error"]) for part in passes),
+            scientific(native[i]["error"]),
+        )
+        for i, point in _stream(result)
+    )
     return Table(
-        f"Error against float64 on {text['tokens']:,} tokens: ‖x̂ − x‖ / ‖x‖",
-        (*columns, "NumPy's float32"),
-        tuple(rows),
+        f"Error against float64 on {result['text']['tokens']:,} tokens: ‖x̂ − x‖ / ‖x‖",
+        ("", *(part["format"] for part in passes), "NumPy's float32"),
+        rows,
         (
             "Parameters rounded once, every named intermediate rounded when it is complete; sums within an operation "
-            "are exact. An ULP is the distance between neighbours in the format, at x; elements near zero, where an "
-            "ULP is tiny, make the largest.",
-            "NumPy's float32 rounds inside of sums too.",
+            "are exact. NumPy's float32 rounds inside of sums too.",
+        ),
+    )
+
+
+def ulps_table(result: Result) -> Table:
+    """The same in units in the last place."""
+    passes = result["passes"]
+    rows = tuple(
+        (point["name"], *(_ulps(part["forward"][i]["ulps"]) for part in passes)) for i, point in _stream(result)
+    )
+    return Table(
+        "The same in ULPs, element by element: median, 99 %, largest",
+        ("", *(part["format"] for part in passes)),
+        rows,
+        (
+            "An ULP is the distance between neighbours in the format, at x. The largest are near zero, where it is tiny.",
         ),
     )
 
@@ -131,30 +144,29 @@ def range_table(result: Result) -> Table:
     rows = []
     for part in result["passes"]:
         largest = next(format["largest"] for format in result["formats"] if format["name"] == part["format"])
-        highest = max(part["forward"], key=lambda point: point["largest"])
-        broken = first_broken(part["forward"])
-        steepest = max(part["forward"], key=lambda point: point["growth"] or 0.0)
-        rows.append(
-            (
-                part["format"],
-                *_counts(part["forward"]),
-                f"{broken['name']} is not finite"
-                if broken
-                else f"× {scientific(largest / highest['largest'])} ({highest['name']})",
-                f"× {steepest['growth']:.2f} ({steepest['name']})" if steepest["growth"] else NOTHING,
-                *_counts(part["backward"]),
+        for direction in ("forward", "backward"):
+            points = part[direction]
+            highest = max(points, key=lambda point: point["largest"])
+            broken = first_broken(points)
+            rows.append(
+                (
+                    f"{part['format']}, {direction}",
+                    *_counts(points),
+                    scientific(highest["largest"]),
+                    highest["name"],
+                    f"breaks at {broken['name']}" if broken else f"× {scientific(largest / highest['largest'])}",
+                )
             )
-        )
     return Table(
         "Range: what became infinite, zero, or subnormal",
-        (
-            "", "forward: infinite", "zero", "subnormal", "breaks first, if all grew", "largest growth",
-            "backward: infinite", "zero", "subnormal",
-        ),
+        ("", "infinite", "zero", "subnormal", "largest", "at", "room"),
         tuple(rows),
-        ("Backward: gradients of the mean loss, not scaled. Zero: was not zero before it was rounded.",),
-        left=(0, 4, 5),
-    )  # fmt: skip
+        (
+            "Backward: gradients of the mean loss, not scaled. Zero: was not zero before it was rounded. Largest: in "
+            "exact arithmetic. Room: by how much that could grow.",
+        ),
+        left=(0, 5),
+    )
 
 
 def depth_table(result: Result) -> Table:
@@ -250,8 +262,14 @@ def signed(value: float, decimals: int) -> str:
     return written if any(digit in written for digit in "123456789") else written[1:]
 
 
-def _in_stream(name: str) -> bool:
-    return name == "logits" or (name.endswith(".output") and not name.endswith("attention.output"))
+def _stream(result: Result) -> list[tuple[int, Result]]:
+    """The points along the residual stream, with their places among all points of the forward pass."""
+    return [
+        (i, point)
+        for i, point in enumerate(result["passes"][0]["forward"])
+        if point["name"] == "logits"
+        or (point["operation"] == "LayerNorm" and not point["name"].endswith("attention.output"))
+    ]
 
 
 def _ulps(ulps: Result) -> str:

@@ -16,21 +16,19 @@ Result = Mapping[str, Any]
 def gradients_table(result: Result) -> Table:
     """Error of the parameters' gradients by component and format, loss not scaled."""
     passes = result["passes"]
-    groups = list(dict.fromkeys(component(line["name"]) for line in passes[0]["gradients"]))
+    narrow = [part for part in passes if part["alone"] is not None]
     rows = []
-    for group in groups:
-        cells = []
-        for part in passes:
-            lines = [line for line in part["gradients"] if component(line["name"]) == group]
-            cells += [scientific(_together(lines)), _worst(lines), percent(max(line["lost"] for line in lines))]
-        rows.append((group, *cells))
-    columns = (f"{part['format']}: error" for part in passes)
+    for group in dict.fromkeys(component(line["name"]) for line in passes[0]["gradients"]):
+        of_group = {
+            part["format"]: [line for line in part["gradients"] if component(line["name"]) == group] for part in passes
+        }
+        errors = (scientific(_together(lines)) for lines in of_group.values())
+        rows.append((group, *errors, *(_worst(of_group[part["format"]]) for part in narrow)))
     return Table(
         "Gradients of the parameters, loss not scaled: ‖ĝ − g‖ / ‖g‖",
-        ("", *(text for column in columns for text in (column, "worst tensor", "most zeros in one"))),
+        ("", *(part["format"] for part in passes), *(f"worst tensor in {part['format']}" for part in narrow)),
         tuple(rows),
-        ("Most zeros: the largest share, over tensors, of elements that should not be zero and are.",),
-        left=(0, *range(2, 3 * len(passes), 3)),
+        left=(0, *range(len(passes) + 1, len(passes) + len(narrow) + 1)),
     )
 
 
