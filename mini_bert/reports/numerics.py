@@ -22,7 +22,7 @@ from mini_bert.reports.numerics_forward import (
     sums_table,
     ulps_table,
 )
-from mini_bert.reports.numerics_learning import accuracy_table, gradients_table, scales_table, trainings_table
+from mini_bert.reports.numerics_learning import accuracy_table, gradients_table, scales_table, trainings_tables
 from mini_bert.reports.quantities import percent
 from mini_bert.reports.table import Table
 
@@ -39,7 +39,7 @@ PARTS: dict[str, Callable[[Result], list[Table]]] = {
     "gradients": lambda result: [gradients_table(result)],
     "scales": lambda result: [scales_table(result, part) for part in _taken_apart(result)],
     "accuracy": lambda result: [accuracy_table(result)],
-    "training": lambda result: [trainings_table(result)],
+    "training": trainings_tables,
 }
 """Name of a part of the lab → its tables, in the order of the story."""
 

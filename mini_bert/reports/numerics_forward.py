@@ -82,9 +82,7 @@ def ulps_table(result: Result) -> Table:
         "The same in ULPs, element by element: median, 99 %, largest",
         ("", *(part["format"] for part in passes)),
         rows,
-        (
-            "An ULP is the distance between neighbours in the format, at x. The largest are near zero, where it is tiny.",
-        ),
+        ("An ULP is the distance between neighbours in the format at x; near zero it is tiny, hence the largest.",),
     )
 
 

@@ -84,36 +84,34 @@ def accuracy_table(result: Result) -> Table:
     )
 
 
-def trainings_table(result: Result) -> Table:
-    """The same training by several recipes."""
+def trainings_tables(result: Result) -> list[Table]:
+    """The same training by several recipes, a table a learning rate."""
     training = result["training"]
     rates = list(dict.fromkeys(curve["rate"] for curve in training["curves"]))
-    by_name = {(curve["name"], curve["rate"]): curve for curve in training["curves"]}
+    return [_trainings_table(training, rate, last=rate == rates[-1]) for rate in rates]
+
+
+def _trainings_table(training: Result, rate: float, last: bool) -> Table:
     rows = []
-    for name, label in dict.fromkeys((curve["name"], curve["label"]) for curve in training["curves"]):
-        cells = []
-        for rate in rates:
-            curve = by_name.get((name, rate))
-            kept = curve is not None and curve["weights"] != "float32"
-            cells += [
-                NOTHING if curve is None else number(curve["final"]),
-                NOTHING if curve is None else number(curve["held_out"]),
-                f"{percent(_mean(curve['lost']))} ({percent(curve['lost_by_size'])})" if kept else NOTHING,
-            ]
-        rows.append((label, *cells))
+    for curve in training["curves"]:
+        if curve["rate"] == rate:
+            kept = curve["weights"] != "float32"
+            moved = (percent(_mean(curve["lost"])), percent(curve["lost_by_size"])) if kept else (NOTHING, NOTHING)
+            rows.append((curve["label"], number(curve["final"]), number(curve["held_out"]), *moved))
     model = training["model"]
+    as_if = next((curve["as_if_masked"] for curve in training["curves"] if curve["as_if_masked"]), None)
+    notes = (
+        f"Loss: mean of the last {training['last']} steps, nats. Held out: in the format it was trained in.",
+        "Lost: of the updates that are not zero, the share that left its weight as it was, by number and by norm; mean "
+        "over all steps. Rounded at random they are not lost: their sum arrives in the long run.",
+        *([f"BERT's batch has {as_if:,} masked tokens; gradients in a step are as small as there."] if as_if else []),
+    )
     return Table(
         f"{training['steps']} steps of a small model (L={model['num_hidden_layers']} H={model['hidden_size']}, "
-        f"{training['rows']} rows a batch), same batches",
-        ("", *(text for rate in rates for text in (f"loss at rate {rate:g}", "held out", "weights not moved"))),
+        f"{training['rows']} rows a batch) at rate {rate:g}",
+        ("", "loss", "held out", "updates lost", "by norm"),
         tuple(rows),
-        (
-            f"Loss: mean of the last {training['last']} steps, nats. Held out: in the format it was trained in.",
-            "Weights not moved: of the updates that are not zero, the share that left its weight as it was, and in "
-            "brackets the share of their norm; mean over all steps. To nearest these are lost; at random, their sum "
-            "arrives in the long run.",
-            *_batch_of_bert(training, result["text"]["masked"]),
-        ),
+        notes if last else (),
         strong=(0,),
     )
 
@@ -148,10 +146,3 @@ def _shares(damage: Result) -> tuple[str, str, str]:
 
 def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
-
-
-def _batch_of_bert(training: Result, masked: int) -> list[str]:
-    as_if = next((curve["as_if_masked"] for curve in training["curves"] if curve["as_if_masked"]), None)
-    return (
-        [f"BERT's batch has {as_if:,} masked tokens; gradients within a step are as small as there."] if as_if else []
-    )
