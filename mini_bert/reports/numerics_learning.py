@@ -45,6 +45,7 @@ def scales_table(result: Result, part: Result) -> Table:
     )
     sound = [i for i, line in enumerate(part["loss_scales"]) if line["error"] is not None]
     best = min((part["loss_scales"][i]["error"] for i in sound), default=None)
+    good = tuple(i for i in sound if part["loss_scales"][i]["error"] <= 1.05 * best)
     masked = result["text"]["masked"]
     return Table(
         f"Loss scales in {part['format']}",
@@ -54,7 +55,7 @@ def scales_table(result: Result, part: Result) -> Table:
             "Of the gradients that are not zero in exact arithmetic. Error: of the whole gradient, unscaled again.",
             f"The mean is over {masked:,} masked tokens. A batch 16 times as large is like a scale of 2^-4 here.",
         ),
-        strong=tuple(i for i in sound if part["loss_scales"][i]["error"] <= 1.05 * best),
+        strong=good if len(good) < len(rows) else (),
     )
 
 
