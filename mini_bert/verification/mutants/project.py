@@ -63,6 +63,13 @@ _MODEL = (
     "tests/verification/test_oracle_bert.py",
 )
 
+_FOLDERS = (
+    "tests/interop/test_model_folder.py",
+    "tests/interop/test_foreign_folders.py",
+    "tests/interop/test_precision.py",
+    "tests/interop/test_hub.py",
+)
+
 MINI_BERT = Project(
     PACKAGE.parent,
     PACKAGE.name,
@@ -74,10 +81,11 @@ MINI_BERT = Project(
         "ops/gelu.py": ("tests/ops/test_op_erf_gelu.py", "tests/ops/test_*.py"),
         "ops/contract.py": ("tests/ops/test_*.py", "tests/optim/test_*.py"),
         "model": _MODEL,
-        "model/pretrained.py": ("tests/interop/test_model_folder.py", *_MODEL),
+        "model/bert.py": (*_MODEL, *_FOLDERS),
+        "model/pretrained.py": (*_FOLDERS, *_MODEL),
         "optim": ("tests/optim/test_*.py", "tests/training/test_step*.py"),
         "data/masking.py": ("tests/data/test_data_masking*.py",),
     },
 )
-"""The tests of a file are those of its folder, its own before the others; of the model also its oracle, of the
-optimiser also the training step, of the model's files also those of folders."""
+"""The tests of a file are those of its folder, its own before the others; of the model also its oracle, of what
+reads and writes folders also those of folders, of the optimiser also the training step."""

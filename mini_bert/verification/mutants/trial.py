@@ -16,6 +16,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,10 +107,12 @@ class Trial:
         wall = time.monotonic() - self._began
         late = wall > self._limits.wall_seconds
         if late:
-            self.stop()
+            self._kill()
         pid, status, usage = os.wait4(self._pid, 0 if late else os.WNOHANG)
         if pid == 0:
             return None
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # what it started and left behind
         text = self._result.read_text(encoding="utf-8")
         self._result.unlink()
         cpu = usage.ru_utime + usage.ru_stime
@@ -122,7 +125,12 @@ class Trial:
         return Outcome(report["how"] == "passed", report["how"], report["by"], cpu, wall)
 
     def stop(self) -> None:
-        """Kill it with everything that it started."""
+        """End it with everything that it started; its outcome is lost."""
+        self._kill()
+        os.waitpid(self._pid, 0)
+        self._result.unlink()
+
+    def _kill(self) -> None:
         try:
             os.killpg(self._pid, signal.SIGKILL)
         except ProcessLookupError:  # not yet a group of its own, or gone
