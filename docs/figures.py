@@ -6,6 +6,7 @@ checks that it is what the result files say. `--check` only compares, and exits 
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,9 @@ from mini_bert.benchmarks import tables
 from mini_bert.benchmarks.result import BenchmarkResult
 from mini_bert.reports import numerics, pages
 from mini_bert.reports.table import Table
+from mini_bert.verification import certificate_page
+from mini_bert.verification.bugs import page as zoo
+from mini_bert.verification.certificate import Certificate
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -99,11 +103,29 @@ def learned(name: str) -> str:
     return "\n".join(table.markdown() for table in _run(name))
 
 
+def proof() -> str:
+    """Certificate, bug zoo and mutation score, in the README."""
+    certificate = Certificate.from_json((RESULTS / "certificate.json").read_bytes())
+    bugs = json.loads((RESULTS / "bug-zoo.json").read_bytes())
+    mutants = json.loads((RESULTS / "mutants.json").read_bytes())
+    number, by_loss = len(bugs["bugs"]), zoo.loss_verdicts(bugs)
+    lines = [
+        f"[Certificate](docs/certificate.md): {certificate.verdict()}.",
+        f"[Bug zoo](docs/bug-zoo.md): {number} bugs that people really wrote, {zoo.number_caught(bugs)} of them caught "
+        f"by a test that names the place. The loss clearly shows {by_loss['clearly']}; with the other "
+        f"{number - by_loss['clearly']} it falls as well as without.",
+        f"[Mutants](docs/mutants.md): {mutants['killed']} of {mutants['tried']} mechanical mutants killed, "
+        f"{100 * mutants['killed'] / mutants['tried']:.1f} %.",
+    ]
+    return certificate_page.summary(certificate).markdown() + "\n" + _sentences(lines)
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "speed": speed,
     "inference": lambda: inference_table(_benchmark()).markdown(),
     "benchmark": benchmark,
     "demo": demo,
+    "proof": proof,
     "demo_run": lambda: learned("demo"),
     "hour_run": lambda: learned("hour"),
     **{f"numerics_{part}": partial(lab, part) for part in ("findings", *numerics.PARTS)},

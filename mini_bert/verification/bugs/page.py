@@ -28,6 +28,16 @@ def write(results: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def number_caught(results: Mapping[str, Any]) -> int:
+    """How many bugs have a test that fails with them, and passes without."""
+    return sum(record["caught"] and record["passes_without"] for record in results["bugs"].values())
+
+
+def loss_verdicts(results: Mapping[str, Any]) -> Counter[str]:
+    """How many bugs the loss shows: `clearly`, `not`, or not even in its last digit, the `same`."""
+    return Counter(_loss_verdict(record) for record in results["bugs"].values())
+
+
 def linked(text: str) -> str:
     """`owner/repository #12` as a link to the thread, and every further number behind it as well.
 
@@ -46,8 +56,7 @@ def linked(text: str) -> str:
 
 def _beginning(results: Mapping[str, Any]) -> Iterator[str]:
     measured, without = results["bugs"], results["without"]
-    kinds = Counter(_loss_verdict(record) for record in measured.values())
-    caught = sum(record["caught"] and record["passes_without"] for record in measured.values())
+    kinds, caught = loss_verdicts(results), number_caught(results)
     seeds = " ".join(f"{loss:.2f}" for loss in without["held_out_of_seeds"])
     environment = results["environment"]
     yield "# The bug zoo"
