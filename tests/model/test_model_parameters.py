@@ -167,6 +167,15 @@ def test_names_at_hugging_face() -> None:
     assert {row.name: row.hugging_face for row in parameter_table(config)} == expected
 
 
+@pytest.mark.parametrize("head", ["classifier", "token_classifier"])
+def test_both_classifiers_have_their_own_component_and_the_same_name_at_hugging_face(head: str) -> None:
+    rows = [row for row in parameter_table(config_of((head,))) if row.name in (f"W_{head}", f"b_{head}")]
+    assert [(row.component, row.hugging_face) for row in rows] == [
+        (head, "classifier.weight"),
+        (head, "classifier.bias"),
+    ]
+
+
 @every_head
 def test_number_of_parameters_by_formula(heads: tuple[str, ...]) -> None:
     V, H, I, T, L, labels = 13, 12, 10, 7, 2, 3
