@@ -126,7 +126,7 @@ def _oracles(part: str, rows: Sequence[Evidence]) -> Table:
         for subject, by_oracle in by_subject.items()
     )
     reasons = sorted({f"{row.oracle}: {row.detail}" for row in rows if row.absent})
-    notes = [f"{NOTHING} {reason}." for reason in reasons]
+    notes = [f"{NOTHING} under {reason}." for reason in reasons]
     if any(re.fullmatch(r"b_K_\d+", subject) for subject in by_subject):
         notes.append("b_K has no gradient by nature; what stands there is rounding beside the largest tensor.")
     return Table(_PARTS[part].caption, (_PARTS[part].first_column, *oracles), lines, tuple(notes))
@@ -147,11 +147,13 @@ def _zeros(rows: Sequence[Evidence]) -> Table:
 
     lines = []
     for (name, reason), group in groupby(sorted(rows, key=key), key=key):
-        worst = worst_evidence(group)
-        allowed = f"{worst.threshold:.0e}" if worst.threshold else "to the bit"
-        lines.append((name, reason, cell(worst), allowed, f"{worst.compared:,}"))
-    columns = ("what", "why", "worst", "allowed", "numbers")
-    return Table(_PARTS[zeros.PART].caption, columns, tuple(lines), left=(0, 1))
+        found = list(group)
+        worst, conditions = worst_evidence(found), {row.case for row in found}
+        allowed = f"{worst.threshold:.0e}" if worst.threshold else "0"
+        where = worst.case if len(conditions) == 1 else f"{len(conditions)} conditions"
+        lines.append((name, reason, where, cell(worst), allowed, f"{worst.compared:,}"))
+    columns = ("what", "why", "where", "worst", "allowed", "numbers")
+    return Table(_PARTS[zeros.PART].caption, columns, tuple(lines), left=(0, 1, 2))
 
 
 def cell(row: Evidence | None) -> str:
@@ -175,8 +177,8 @@ def page(certificate: Certificate) -> str:
         "",
         f"**{verdict}**: {extent} ({certificate.scope}).",
         "",
-        f"Made by `{certificate.command}` on {certificate.date} in {certificate.seconds:,.0f} s. What the columns mean, "
-        "and how to check an operation of your own: `docs/guide/verification.md`.",
+        f"Made by `{certificate.command}` on {certificate.date} in {certificate.seconds:,.0f} s. What the columns "
+        "mean, and how to check an operation of your own: `docs/guide/verification.md`.",
         "",
     ]
     if wrong := failures(certificate.evidence):

@@ -110,7 +110,7 @@ def conditions(*, quick: bool = False) -> Iterator[Scenario]:
     yield _small(8, (8, 5), (0, 1), "one position of one row is read")
     yield _small(8, (8, 5), (3, 3), "as many positions in each row")
     yield small("one head of attention, a large epsilon", num_attention_heads=1, layer_norm_eps=0.1)
-    odd = {"hidden_size": 15, "num_attention_heads": 3, "intermediate_size": 7}
+    odd: dict[str, Any] = {"hidden_size": 15, "num_attention_heads": 3, "intermediate_size": 7}
     yield small("one layer, odd widths", num_hidden_layers=1, **odd)
     yield small("four layers, one segment in all", num_hidden_layers=4, type_vocab_size=1)
 

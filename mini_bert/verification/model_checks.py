@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
+from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
 from mini_bert.ops.contract import Array
 from mini_bert.verification import torch_oracle
@@ -27,6 +28,7 @@ from mini_bert.verification.evidence import (
 from mini_bert.verification.gradient_check import RULES, gradient_errors, sample_tensors
 from mini_bert.verification.oracles import bert as loops
 from mini_bert.verification.oracles import scalars
+from mini_bert.verification.oracles.operations import cross_entropy
 from mini_bert.verification.scenario import HIDDEN, LOSS, Scenario, gradients, kink_distance, objective, readings
 
 ALL_TENSORS = "all tensors"
@@ -67,9 +69,9 @@ def _why_not(oracle: Oracle, scenario: Scenario) -> str:
     """Why an oracle cannot look at a scenario; empty where it can."""
     if oracle is TORCH and not torch_oracle.installed():
         return torch_oracle.NOT_INSTALLED
-    distance = kink_distance(scenario)
-    if distance < _LEAST_KINK_DISTANCE.get(oracle.name, 0.0):
-        return f"{scenario.model.config.hidden_act} has a kink {distance:.0e} away, where there is no derivative"
+    least = _LEAST_KINK_DISTANCE.get(oracle.name, 0.0)
+    if kink_distance(scenario) < least:
+        return f"{scenario.model.config.hidden_act} gets a number nearer than {least:g} to its kink"
     return ""
 
 
@@ -107,17 +109,23 @@ def _by_differences(part: str, scenario: Scenario, oracle: Oracle, entries: int,
 
 def _beside(part: str, scenario: Scenario, oracle: Oracle) -> Iterator[Evidence]:
     """The oracles that know all entries at once."""
-    ours, our_readings = gradients(scenario.model, scenario), readings(scenario.model, scenario)
-    if oracle is FLOAT32:
-        narrow = scenario.at(np.float32)
-        got, got_readings = gradients(narrow, scenario), readings(narrow, scenario)
-        expected, expected_readings = ours, our_readings
-    else:
-        (expected_readings, expected), got, got_readings = _ELSEWHERE[oracle.name](scenario), ours, our_readings
-    for error in gradient_errors(dict(got_readings), dict(expected_readings)):
+    ours = _ours(scenario.model, scenario)
+    got, expected = (
+        (_ours(scenario.at(np.float32), scenario), ours)
+        if oracle is FLOAT32
+        else (ours, _ELSEWHERE[oracle.name](scenario))
+    )
+    in_order = {name: expected[1][name] for name in _in_reading_order(scenario.model.parameters)}
+    for error in (*gradient_errors(got[0], expected[0]), *gradient_errors(got[1], in_order)):
         yield _row(part, error.name, scenario, oracle, Measured(error.error, error.compared, place(error)))
-    for error in gradient_errors(got, {name: expected[name] for name in _in_reading_order(ours)}):
-        yield _row(part, error.name, scenario, oracle, Measured(error.error, error.compared, place(error)))
+
+
+_Results = tuple[Mapping[str, Array], Mapping[str, Array]]
+"""Readings, and gradients."""
+
+
+def _ours(model: MiniBERT, scenario: Scenario) -> _Results:
+    return readings(model, scenario), gradients(model, scenario)
 
 
 def _row(part: str, subject: str, scenario: Scenario, oracle: Oracle, measured: Measured) -> Evidence:
@@ -143,7 +151,7 @@ def slow_readings_and_gradients(scenario: Scenario) -> tuple[dict[str, Array], d
         if reading == LOSS:
             logits, T = loops.head_logits(run, "mlm", hidden), batch.input_ids.shape[1]
             read = [logits[position // T][position % T] for position in lists(batch.masked_positions)]
-            nested = loops.oracle.cross_entropy(read, targets=lists(batch.target_ids))
+            nested = cross_entropy(read, targets=lists(batch.target_ids))
         else:
             nested = hidden if reading == HIDDEN else loops.head_logits(run, reading, hidden)
         found[reading] = np.array(nested, dtype=object)
@@ -157,7 +165,7 @@ def slow_readings_and_gradients(scenario: Scenario) -> tuple[dict[str, Array], d
     )
 
 
-_ELSEWHERE: dict[str, Callable[[Scenario], tuple[dict[str, Array], dict[str, Array]]]] = {
+_ELSEWHERE: dict[str, Callable[[Scenario], _Results]] = {
     LOOPS.name: slow_readings_and_gradients,
     TORCH.name: torch_oracle.model_readings_and_gradients,
 }

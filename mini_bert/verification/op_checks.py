@@ -58,7 +58,8 @@ def _check(name: str, operation: ModuleType, case: Case, oracle: Oracle, seed: i
         if oracle.name in RULES:
             return Measured.worst_of(check_operation(operation, case, RULES[oracle.name], seed=seed).tensors)
         got, expected = _BESIDE[oracle.name](name, operation, case, seed)
-        return Measured.worst_of((*gradient_errors(*_output(got, expected)), *gradient_errors(*_rest(got, expected))))
+        of_output = gradient_errors({"output": got.pop("output")}, {"output": expected.pop("output")})
+        return Measured.worst_of((*of_output, *gradient_errors(got, expected)))
 
     return attempt(PART, name, case.name, oracle, oracle.operation_threshold, measure)
 
@@ -70,14 +71,6 @@ def _allowed(oracle: Oracle) -> float:
 
 Results = dict[str, Array]
 """`output`, and the gradient of each input by its name."""
-
-
-def _output(*sides: Results) -> list[Results]:
-    return [{"output": side["output"]} for side in sides]
-
-
-def _rest(*sides: Results) -> list[Results]:
-    return [{name: array for name, array in side.items() if name != "output"} for side in sides]
 
 
 def _ours(operation: ModuleType, values: Sequence[Array], constants: dict[str, Any], cotangent: Array) -> Results:

@@ -134,7 +134,8 @@ def kink_distance(scenario: Scenario) -> float:
             nearest = min(nearest, float(np.abs(value).min()))
         return value
 
-    run = Pass(*batch.input_ids.shape, batch.attention_mask, scenario.dropout, batch.first_row, tap)
+    B, T = batch.input_ids.shape
+    run = Pass(B, T, batch.attention_mask, scenario.dropout, batch.first_row, tap)
     hidden, _ = model.encode_forward(batch.input_ids, batch.token_type_ids, run)
     if "mlm" in model.config.heads:
         HEADS["mlm"][0](hidden, model.parameters, model.config, run)

@@ -91,7 +91,7 @@ def _layer_norm(x: Any, gamma: Any, beta: Any, *, eps: float = 1e-12) -> Any:
     return F.layer_norm(x, x.shape[-1:], gamma, beta, eps)
 
 
-def _cross_entropy(logits: Any, *, targets: Array) -> Any:
+def _cross_entropy(logits: Any, *, targets: Any) -> Any:
     import torch
     from torch.nn import functional as F
 
@@ -104,7 +104,8 @@ def _activation(name: str, x: Any) -> Any:
 
     if name == "gelu_new":
         return F.gelu(x, approximate="tanh")
-    return {"gelu": F.gelu, "relu": F.relu, "tanh": torch.tanh}[name](x)
+    functions: dict[str, Any] = {"gelu": F.gelu, "relu": F.relu, "tanh": torch.tanh}
+    return functions[name](x)
 
 
 def _softmax(x: Any) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -75,19 +76,12 @@ def check_zeros(scenario: Scenario, seed: int = 0) -> Iterator[Evidence]:
     largest = max((norm for norm in norms.values() if math.isfinite(norm)), default=0.0)
     known = true_zeros(scenario)
     for zero in known:
-        threshold = 0.0 if zero.exact else NEXT_TO_NOTHING
-        yield attempt(
-            PART,
-            zero.name,
-            scenario.name,
-            ZERO,
-            threshold,
-            lambda zero=zero: _measure(scenario, zero, exact, largest, seed),
-        )
+        measure = partial(_measure, scenario, zero, exact, largest, seed)
+        yield attempt(PART, zero.name, scenario.name, ZERO, 0.0 if zero.exact else NEXT_TO_NOTHING, measure)
     whole = {zero.tensor for zero in known if zero.rows is None}
     silent = [name for name, norm in norms.items() if norm <= NEXT_TO_NOTHING * largest and name not in whole]
     detail = f"zero without a reason: {', '.join(silent)}" if silent else "every other tensor has a gradient"
-    yield Evidence(PART, "nothing else", ZERO.name, scenario.name, float(len(silent)), 0.0, len(norms), detail)
+    yield Evidence(PART, "no other tensor", ZERO.name, scenario.name, float(len(silent)), 0.0, len(norms), detail)
 
 
 def _measure(scenario: Scenario, zero: Zero, exact: Parameters, largest: float, seed: int) -> Measured:

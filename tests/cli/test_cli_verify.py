@@ -35,7 +35,7 @@ def test_an_operation_passes_and_its_tables_are_printed(capsys):
     assert lines[0].startswith("Operations: worst error over all cases")
     assert " ".join(lines[1].split()) == "operation complex step central differences slow loops PyTorch float32"
     assert lines[3].split()[0] == "tanh"
-    assert "— PyTorch: not installed." in out
+    assert "— under PyTorch: not installed." in out
     assert lines[-1].startswith("PASS: ")
     assert "operations, tanh: 5 checks, float32 " in err
     assert "identities: 4 checks" in err

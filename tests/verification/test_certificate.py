@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mini_bert import verification
 from mini_bert.config.schema import ModelConfig
 from mini_bert.errors import DataError, InvalidInputError, StorageError
 from mini_bert.model import feed_forward, heads
@@ -280,7 +284,8 @@ def test_a_kink_that_is_near_has_no_differences() -> None:
     assert 0.0 < kink_distance(scenario) < 0.05
     assert kink_distance(tiny()) == math.inf
     rows = list(check_tensors("small model", scenario, (CENTRAL, COMPLEX), entries=2))
-    assert {row.detail.partition(" has")[0] for row in rows if row.oracle == "central differences"} == {"relu"}
+    reasons = {row.detail for row in rows if row.oracle == "central differences"}
+    assert reasons == {"relu gets a number nearer than 0.05 to its kink"}
     assert all(row.absent == (row.oracle == "central differences") for row in rows)
     assert failing(rows) == []
 
@@ -345,7 +350,7 @@ def test_a_large_model_is_checked_at_fewer_entries() -> None:
 def test_true_zeros_are_listed_and_zero() -> None:
     rows = list(check_zeros(tiny()))
     assert failing(rows) == []
-    assert [row.subject for row in rows] == ["b_K_0", "b_K_1", "position_embeddings, 2 rows", "nothing else"]
+    assert [row.subject for row in rows] == ["b_K_0", "b_K_1", "position_embeddings, 2 rows", "no other tensor"]
     bare = list(check_zeros(tiny(heads=(), type_vocab_size=4)))
     assert failing(bare) == []
     named = {row.subject.partition(",")[0] for row in bare}
@@ -390,11 +395,21 @@ def test_a_parameter_that_both_passes_forget_is_seen_here_alone(monkeypatch: pyt
     assert not gradients(scenario.model, scenario)["b1_0"].any()
     assert failing(check_tensors("small model", scenario, (COMPLEX,), entries=2)) == []
     (row,) = failing(check_zeros(scenario))
-    assert row.subject == "nothing else"
+    assert row.subject == "no other tensor"
     assert "b1_0, " in row.detail
 
 
 # --- the certificate ------------------------------------------------------------------------------------------------
+
+
+def test_asking_for_the_package_loads_no_code_under_test() -> None:
+    """A bug is injected before that is loaded."""
+    code = "import mini_bert.verification, sys; print([name for name in sys.modules if 'mini_bert.' in name])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ast.literal_eval(done.stdout) == ["mini_bert.verification"]
+    assert {"check_op", "certify"} <= set(dir(verification))
+    with pytest.raises(AttributeError, match="no attribute 'certificat_'"):
+        verification.certificat_  # noqa: B018
 
 
 @pytest.fixture
@@ -434,7 +449,7 @@ def test_a_certificate_of_everything(small_certificate: Certificate, tmp_path: P
         assert f"\n| {name} |" in text, name
     for path, digest in source_hashes().items():
         assert f"{digest}  mini_bert/{path}\n" in text
-    assert "PyTorch: not installed." in text
+    assert "— under PyTorch: not installed." in text
     assert "✗" not in text
     assert sum(len(drawn.rows) for drawn in tables(made)) > 80
 
