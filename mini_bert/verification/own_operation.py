@@ -103,7 +103,13 @@ def check_op(
                 measured, found = _gradients(trial, rule)
                 errors += [(rule.name, error) for error in measured]
             findings += found + list(_beside_reference(trial)) + list(_in_float32(trial, quiet=bool(found)))
-    return Verdict(getattr(forward, "__name__", "operation"), inputs, tuple(findings), tuple(errors), tuple(notes))
+    return Verdict(_name(forward), inputs, tuple(findings), tuple(errors), tuple(notes))
+
+
+def _name(forward: Callable[..., Any]) -> str:
+    """That of the function; where that says nothing, that of its file."""
+    name, module = getattr(forward, "__name__", "operation"), getattr(forward, "__module__", None) or "__main__"
+    return name if name != "forward" or module == "__main__" else module.rpartition(".")[2]
 
 
 def _objective(trial: Trial, arrays: Sequence[Array]) -> Callable[[], Any]:

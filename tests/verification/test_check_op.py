@@ -34,7 +34,7 @@ def test_our_own_operations_are_right(name: str) -> None:
     assert verdict, str(verdict)
     assert not verdict.notes
     assert {rule for rule, _ in verdict.errors} == {"complex step"}
-    assert str(verdict).startswith("forward: right\n  right: d")
+    assert str(verdict).startswith(f"{name}: right\n  right: d")
 
 
 def changed(operation: ModuleType, change: Callable[..., Any]) -> Callable[..., Any]:
@@ -235,7 +235,7 @@ def test_a_gradient_for_what_changes_nothing() -> None:
 
 def test_the_rest_is_said_to_be_right() -> None:
     text = str(check_op(linear.forward, changed(linear, only(1, lambda g: -g)), LINEAR))
-    assert text.splitlines()[0] == "forward: wrong"
+    assert text.splitlines()[0] == "linear: wrong"
     assert "  right: dx, db (23 entries by complex step, worst error " in text
     assert "      error 2.0e+00, largest at dW[" in text
 
