@@ -34,8 +34,8 @@ _PARTS = {
         "The default model",
         "Worst error of every parameter tensor",
         "Two rows with padding, two segments, dropout on, the summed masked-language-model loss: {model}. Complex step "
-        "and central differences look along one random direction and at 20 entries of each tensor (`--quick`: at 1), the "
-        "others at all entries.",
+        "and central differences look along one random direction and at 20 entries of each tensor (`--quick`: at 1), "
+        "the others at all entries.",
     ),
     YOUR_MODEL: _Part(
         "Your model",
