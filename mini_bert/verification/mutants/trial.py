@@ -10,6 +10,7 @@ import gc
 import importlib
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -93,13 +94,13 @@ class Trial:
         """Fork and start; `outcome` asks how it went."""
         self._limits = limits
         self._began = time.monotonic()
-        descriptor, name = tempfile.mkstemp(prefix="mutant-")
-        os.close(descriptor)
-        self._result = Path(name)
+        self._folder = Path(tempfile.mkdtemp(prefix="mutant-"))
+        self._result = self._folder / "result.json"
         sys.stdout.flush()
         sys.stderr.flush()
         self._pid = os.fork()
         if self._pid == 0:
+            os.environ["PYTEST_DEBUG_TEMPROOT"] = str(self._folder)  # pytest tidies up in it, not under other trials
             _run_in_child(root, package, sources, tests, limits, self._result)
 
     def outcome(self) -> Outcome | None:
@@ -113,8 +114,8 @@ class Trial:
             return None
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)  # what it started and left behind
-        text = self._result.read_text(encoding="utf-8")
-        self._result.unlink()
+        text = self._result.read_text(encoding="utf-8") if self._result.exists() else ""
+        shutil.rmtree(self._folder, ignore_errors=True)
         cpu = usage.ru_utime + usage.ru_stime
         if late or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
             return Outcome(False, "timeout", "never ends", cpu, wall)
@@ -128,7 +129,7 @@ class Trial:
         """End it with everything that it started; its outcome is lost."""
         self._kill()
         os.waitpid(self._pid, 0)
-        self._result.unlink()
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _kill(self) -> None:
         try:
