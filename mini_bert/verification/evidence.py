@@ -89,7 +89,8 @@ class Evidence(NamedTuple):
         return self.error is None or self.error <= self.threshold
 
     def __str__(self) -> str:
-        name = f"{self.subject}, {self.oracle} ({self.part}: {self.case})" if self.case else self.subject
+        where = f"{self.part}: {self.case}" if self.case else self.part
+        name = f"{self.subject}, {self.oracle} ({where})"
         if self.error is None:
             return f"{name}: {self.detail}"
         relation = "<=" if self.passed else ">"
@@ -162,11 +163,9 @@ def worst_evidence(rows: Iterable[Evidence], **changes: Any) -> Evidence:
     """One row for many: the one that is nearest to its threshold or furthest beyond, with the numbers of all."""
     rows = list(rows)
     worst = max(rows, key=_strain)
-    compared = sum(row.compared for row in rows)
-    detail = (
-        worst.detail if worst.absent else f"{worst.subject}: {worst.detail}" if "subject" in changes else worst.detail
-    )
-    return worst._replace(**{"compared": compared, "detail": detail, **changes})
+    named = worst.absent or "subject" not in changes or worst.detail.startswith(worst.subject)
+    detail = worst.detail if named else f"{worst.subject}: {worst.detail}"
+    return worst._replace(**{"compared": sum(row.compared for row in rows), "detail": detail, **changes})
 
 
 def _strain(row: Evidence) -> float:

@@ -56,7 +56,8 @@ def _check(name: str, operation: ModuleType, case: Case, oracle: Oracle, seed: i
 
     def measure() -> Measured:
         if oracle.name in RULES:
-            return Measured.worst_of(check_operation(operation, case, RULES[oracle.name], seed=seed).tensors)
+            tensors = check_operation(operation, case, RULES[oracle.name], seed=seed).tensors
+            return Measured.worst_of(tensor._replace(name=f"d{tensor.name}") for tensor in tensors)
         got, expected = _BESIDE[oracle.name](name, operation, case, seed)
         of_output = gradient_errors({"output": got.pop("output")}, {"output": expected.pop("output")})
         return Measured.worst_of((*of_output, *gradient_errors(got, expected)))
@@ -70,13 +71,17 @@ def _allowed(oracle: Oracle) -> float:
 
 
 Results = dict[str, Array]
-"""`output`, and the gradient of each input by its name."""
+"""`output`, and `dx` for each input `x`."""
+
+
+def _gradient_names(operation: ModuleType) -> list[str]:
+    return [f"d{name}" for name in input_names(operation)]
 
 
 def _ours(operation: ModuleType, values: Sequence[Array], constants: dict[str, Any], cotangent: Array) -> Results:
     output, saved = operation.forward(*values, **constants)
     gradients = operation.backward(cotangent, saved)
-    return {"output": output, **dict(zip(input_names(operation), gradients, strict=True))}
+    return {"output": output, **dict(zip(_gradient_names(operation), gradients, strict=True))}
 
 
 def _inputs(operation: ModuleType, case: Case, seed: int) -> tuple[list[Array], dict[str, Any], Array]:
@@ -96,14 +101,14 @@ def _beside_loops(name: str, operation: ModuleType, case: Case, seed: int) -> tu
     total = scalars.dot(cotangent.ravel().tolist(), nested.ravel().tolist())
     slopes = [np.array(slope, np.float64) for slope in scalars.gradients(total, remembered)]
     output = np.array([scalars.value_of(x) for x in nested.ravel()], np.float64).reshape(nested.shape)
-    expected = {"output": output, **dict(zip(input_names(operation), slopes, strict=True))}
+    expected = {"output": output, **dict(zip(_gradient_names(operation), slopes, strict=True))}
     return _ours(operation, values, constants, cotangent), expected
 
 
 def _beside_torch(name: str, operation: ModuleType, case: Case, seed: int) -> tuple[Results, Results]:
     values, constants, cotangent = _inputs(operation, case, seed)
     output, gradients = torch_oracle.operation(name, values, constants, cotangent)
-    expected = {"output": output, **dict(zip(input_names(operation), gradients, strict=True))}
+    expected = {"output": output, **dict(zip(_gradient_names(operation), gradients, strict=True))}
     return _ours(operation, values, constants, cotangent), expected
 
 
