@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from small_bert import small_bert
 
 from mini_bert.model import pretrained
@@ -36,3 +37,21 @@ def test_the_dtype_of_a_file_is_asked_for_by_the_method_too(tmp_path: Path) -> N
     small_bert(np.float32).save_pretrained(tmp_path, "float16")
     read = MiniBERT.from_pretrained(tmp_path).parameters.buffer
     np.testing.assert_array_equal(read, read.astype(np.float16))
+
+
+def test_a_file_of_two_precisions_is_read_in_the_wider_one(tmp_path: Path) -> None:
+    small_bert(np.float32).save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    assert pretrained.read_pretrained(tmp_path, None)[0].dtype == np.float32
+    name = "bert.embeddings.LayerNorm.weight"
+    save_file({**tensors, name: tensors[name].astype(np.float64) * (1 + 2.0**-40)}, path, {"format": "pt"})
+    wide = pretrained.read_pretrained(tmp_path, None)[0]
+    assert wide.dtype == np.float64
+    np.testing.assert_array_equal(wide.parameters["gamma_embeddings"], load_file(path)[name])
+
+
+def test_the_configuration_is_written_as_transformers_writes_it(tmp_path: Path) -> None:
+    small_bert(np.float32).save_pretrained(tmp_path)
+    first, second, *_, last = (tmp_path / "config.json").read_text(encoding="utf-8").split("\n")
+    assert (first, second[:3], last) == ("{", '  "', "")

@@ -64,6 +64,17 @@ def test_survivors_come_with_their_reason_or_want_a_test(result: dict[str, Any])
     assert "1 by a test that fails, 1 by never ending" in page
 
 
+def test_the_zoo_stands_beside_the_mutants(result: dict[str, Any], tmp_path: Path) -> None:
+    assert report.zoo_of(tmp_path) is None
+    (tmp_path / "results").mkdir()
+    bugs = {"one": {"caught": True}, "two": {"caught": False}, "three": {"caught": True}}
+    (tmp_path / "results" / "bug-zoo.json").write_text(json.dumps({"bugs": bugs}))
+    zoo = report.zoo_of(tmp_path)
+    assert zoo == {"bugs": 3, "caught": 2}
+    assert "(2 of 3 are caught)" in report.page({**result, "zoo": zoo})
+    assert "are caught" not in report.page(result)
+
+
 def test_result_and_page_are_written(result: dict[str, Any], tmp_path: Path) -> None:
     report.write(result, tmp_path)
     assert json.loads((tmp_path / "results" / "mutants.json").read_text(encoding="utf-8")) == result

@@ -62,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _conclude(records: list[Record], possible: dict[str, int], began: float, arguments: argparse.Namespace) -> int:
     from mini_bert.verification.mutants import report  # after the hunt: it loads more of the package
 
-    result = report.result_of(records, possible, seed=arguments.seed, minutes=(time.monotonic() - began) / 60)
+    minutes = (time.monotonic() - began) / 60
+    zoo = report.zoo_of(arguments.docs)
+    result = report.result_of(records, possible, seed=arguments.seed, minutes=minutes, zoo=zoo)
     print(report.score_table(result).plain(), end="")
     if not arguments.file and (arguments.sample, arguments.seed) == (SAMPLE, SEED):
         report.write(result, arguments.docs)

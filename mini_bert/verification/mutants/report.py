@@ -24,7 +24,14 @@ WANTED = 0.95
 COMMAND = "python -m mini_bert.verification.mutants"
 
 
-def result_of(records: Sequence[Record], possible: Mapping[str, int], *, seed: int, minutes: float) -> dict[str, Any]:
+def result_of(
+    records: Sequence[Record],
+    possible: Mapping[str, int],
+    *,
+    seed: int,
+    minutes: float,
+    zoo: Mapping[str, int] | None = None,
+) -> dict[str, Any]:
     """What was measured, as it is written to `mutants.json`.
 
     Args:
@@ -32,6 +39,7 @@ def result_of(records: Sequence[Record], possible: Mapping[str, int], *, seed: i
         possible: mutants of each file of which the sample was drawn.
         seed: of the sample.
         minutes: that this start took; a start that went on from earlier results took less than the whole.
+        zoo: see `zoo_of`.
     """
     killed = [record for record in records if not record.survived]
     by_file = {path: [record for record in records if record.path == path] for path in possible}
@@ -51,6 +59,7 @@ def result_of(records: Sequence[Record], possible: Mapping[str, int], *, seed: i
             "mean": round(sum(record.seconds for record in records) / len(records), 2),
         },
         "minutes": round(minutes, 1),
+        "zoo": zoo,
         "files": {
             path: {"possible": possible[path], **_count(of_file)} for path, of_file in by_file.items() if of_file
         },
@@ -115,14 +124,17 @@ def page(result: Mapping[str, Any]) -> str:
     ways = ", ".join(f"{count} by {_WAYS[how]}" for how, count in sorted(result["killed_by"].items()))
     rules = "\n".join(f"- {inspect.getdoc(rule)}" for rule in REGIONS)
     survivors = "\n".join(map(_paragraph, result["survivors"])) or "None.\n"
+    zoo = result["zoo"]
+    caught = f" ({zoo['caught']} of {zoo['bugs']} are caught)" if zoo else ""
     return f"""# Mutation score
 
 *Made by `{COMMAND}` (`make mutants`); {result["date"]}, {versions}.*
 
 **{result["killed"]} of {result["tried"]} mutants are killed: {_percent(result)}.** Tests that always pass prove
 nothing. Would ours notice a mistake? A mutant is this package with one small error in one line: a plus for a minus, an
-axis, a bound, a constant, a statement left out. Its tests are run; if one fails, the mutant is killed. The bug zoo asks
-the same of errors that people really made; the mutants are drawn by lot, so that nobody chose what the tests see.
+axis, a bound, a constant, a statement left out. Its tests are run; if one fails, the mutant is killed. The
+[bug zoo](bug-zoo.md) asks the same of errors that people really made{caught}; mutants are drawn by lot, so that nobody
+chose what the tests see.
 
 {result["possible"]:,} mutants of `ops/`, `model/`, `optim/` and `data/masking.py` are possible; {result["tried"]} are
 tried, shared over the files in proportion, drawn with seed {result["seed"]}. Each meets only the default tests of its
@@ -162,6 +174,15 @@ _WAYS = {
     "timeout": "never ending",
     "crash": "a crash",
 }
+
+
+def zoo_of(docs: Path) -> dict[str, int] | None:
+    """How many bugs of the zoo there are, and how many a test catches; None where the zoo has not been run."""
+    path = docs / "results" / "bug-zoo.json"
+    if not path.is_file():
+        return None
+    bugs = json.loads(path.read_bytes())["bugs"].values()
+    return {"bugs": len(bugs), "caught": sum(bool(bug["caught"]) for bug in bugs)}
 
 
 def _paragraph(survivor: Mapping[str, Any]) -> str:
