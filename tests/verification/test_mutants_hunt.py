@@ -190,7 +190,7 @@ def test_the_table_names_tests_for_every_file() -> None:
     assert MINI_BERT.tests_of("ops/softmax.py")[0] == "tests/ops/test_op_softmax.py"
     for patterns in MINI_BERT.tests.values():
         assert all("{" in pattern or list(MINI_BERT.root.glob(pattern)) for pattern in patterns)
-    with pytest.raises(InvalidInputError, match="Did you mean 'ops/softmax.py'"):
+    with pytest.raises(InvalidInputError, match=r"Did you mean 'ops/softmax\.py'"):
         MINI_BERT.mutants("ops/sofmax.py")
 
 
