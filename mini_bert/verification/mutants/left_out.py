@@ -75,11 +75,18 @@ def called_name(call: ast.Call) -> str:
     return function.attr if isinstance(function, ast.Attribute) else getattr(function, "id", "")
 
 
-def is_unknown_length(node: ast.AST, text: SourceText) -> bool:
-    """The 1 of `reshape(-1)`: NumPy takes every negative length for the unknown one, so -2 is the same program."""
+def is_unknown_length(node: ast.AST, new: str, text: SourceText) -> bool:
+    """Whether a length of `reshape` turns negative, or stays so: NumPy takes any negative one for the unknown one.
+
+    So `reshape(-2)` is `reshape(-1)`, and `reshape(-3, n)` is `reshape(3, n)` where that fits.
+    """
     minus = text.parents[node]
-    call = text.parents.get(minus)
-    return isinstance(minus, ast.UnaryOp) and isinstance(call, ast.Call) and called_name(call) == "reshape"
+    if isinstance(minus, ast.UnaryOp):
+        call = text.parents[minus]
+        return isinstance(call, ast.Call) and called_name(call) == "reshape" and new != "0"
+    if not (isinstance(minus, ast.Call) and called_name(minus) == "reshape" and new.startswith("-")):
+        return False
+    return not any(isinstance(length, ast.UnaryOp) for length in minus.args)
 
 
 def same_code(one: CodeType, other: CodeType) -> bool:

@@ -95,7 +95,7 @@ def constant(node: ast.AST, text: SourceText) -> Pieces:
     if isinstance(value, bool):
         yield Piece(span, str(not value))
     elif isinstance(value, int | float):
-        others = ("0",) if is_unknown_length(node, text) else _other_numbers(value)
+        others = [new for new in _other_numbers(value) if not is_unknown_length(node, new, text)]
         yield from (Piece(span, new) for new in others)
 
 

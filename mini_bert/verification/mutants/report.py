@@ -153,7 +153,8 @@ none is taken out of the score by hand; each survivor stands below with its reas
 
 {rules}
 - A change that gives the same instructions, or an earlier mutant again; the two arguments of `min`, `add`, `swapaxes`
-  and others that do not care for their order; `reshape(-2)`, which NumPy reads as `reshape(-1)`.
+  and others that do not care for their order; a negative length of
+  `reshape`, which NumPy takes for the unknown one whatever its size.
 
 Nothing is left out because no test looks at it.
 
