@@ -110,7 +110,7 @@ def proof() -> str:
     mutants = json.loads((RESULTS / "mutants.json").read_bytes())
     number, by_loss = len(bugs["bugs"]), zoo.loss_verdicts(bugs)
     lines = [
-        f"[Certificate](docs/certificate.md): {certificate.verdict()}.",
+        f"[Certificate](docs/certificate.md): {certificate.verdict}.",
         f"[Bug zoo](docs/bug-zoo.md): {number} bugs that people really wrote, {zoo.number_caught(bugs)} of them caught "
         f"by a test that names the place. The loss clearly shows {by_loss['clearly']}; with the other "
         f"{number - by_loss['clearly']} it falls as well as without.",
