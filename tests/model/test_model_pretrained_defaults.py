@@ -11,6 +11,7 @@ from small_bert import small_bert
 
 from mini_bert.model import pretrained
 from mini_bert.model.bert import MiniBERT
+from mini_bert.text.wordpiece import WordPiece
 
 
 def test_arguments_reach_the_reader_in_their_places(tmp_path: Path) -> None:
@@ -31,6 +32,18 @@ def test_new_heads_are_those_of_seed_0_unless_another_is_given(read, tmp_path: P
     unsaid, said = read(tmp_path, heads=("nsp",)), read(tmp_path, heads=("nsp",), seed=0)
     assert unsaid.parameters.buffer.tobytes() == said.parameters.buffer.tobytes()
     assert read(tmp_path, heads=("nsp",), seed=1).parameters["W_nsp"].tobytes() != said.parameters["W_nsp"].tobytes()
+
+
+def test_the_reader_takes_the_tokenizer_along_and_seed_0(tmp_path: Path) -> None:
+    model = small_bert(np.float32)
+    model.tokenizer = WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"])
+    model.save_pretrained(tmp_path)
+    read, _ = pretrained.read_pretrained(tmp_path, heads=("mlm", "nsp"))
+    assert read.tokenizer is not None
+    assert read.tokenizer.vocabulary == model.tokenizer.vocabulary
+    said, _ = pretrained.read_pretrained(tmp_path, heads=("mlm", "nsp"), seed=0, with_tokenizer=False)
+    assert said.tokenizer is None
+    assert read.parameters.buffer.tobytes() == said.parameters.buffer.tobytes()
 
 
 def test_the_dtype_of_a_file_is_asked_for_by_the_method_too(tmp_path: Path) -> None:
