@@ -113,7 +113,7 @@ def run(name: Name, *, json: Flag = False) -> int:
 
 def _judgement(bug: Bug) -> dict[str, Any] | None:
     """How the test that is said to catch the bug ends with and without it; None where there are no tests."""
-    from mini_bert.verification.bugs.injected import run_tests, tests_are_here
+    from mini_bert.verification.bugs.injected import complaint, run_tests, tests_are_here
 
     if not tests_are_here():
         return None
@@ -121,13 +121,12 @@ def _judgement(bug: Bug) -> dict[str, Any] | None:
     with ThreadPoolExecutor(2) as pool:
         clean, wrong = pool.map(lambda name: run_tests(name, bug.caught_by), (None, bug.name))
     fails, passes = bug.caught_by in wrong.failed, clean.passed == 1 and not clean.failed
-    said = [line[1:].strip() for line in wrong.failed.get(bug.caught_by, "").splitlines() if line.startswith("E ")]
     return {
         "id": bug.caught_by,
         "fails_with": fails,
         "passes_without": passes,
         "caught": fails and passes,
-        "said": said[0] if said else "",
+        "said": complaint(wrong.failed.get(bug.caught_by, "")),
     }
 
 

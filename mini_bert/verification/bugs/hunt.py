@@ -27,7 +27,7 @@ from mini_bert.errors import InvalidInputError, MiniBertError
 from mini_bert.verification.bugs import BUGS, page, picture
 from mini_bert.verification.bugs.bug import Bug
 from mini_bert.verification.bugs.experiment import find, measure
-from mini_bert.verification.bugs.injected import DEFAULT_SUITE, REPOSITORY, run_tests, tests_are_here
+from mini_bert.verification.bugs.injected import DEFAULT_SUITE, REPOSITORY, complaint, run_tests, tests_are_here
 from mini_bert.verification.bugs.symptom import noise_of, seen
 
 SEEDS = 4
@@ -91,7 +91,7 @@ def _one(bug: Bug, without: Results) -> Results:
         "fingerprint": fingerprint(bug),
         "caught": said is not None,
         "names_the_place": said is not None and names_the_place(bug, said),
-        "said": _last_line(said or ""),
+        "said": complaint(said or ""),
         "folder": folder,
         "killing_tests": len(tests.failed),
         "passing_tests": tests.passed,
@@ -107,12 +107,6 @@ def _one(bug: Bug, without: Results) -> Results:
 def names_the_place(bug: Bug, said: str) -> bool:
     """Whether the id of the test, or what it said when it failed, names the place of the fault."""
     return bug.place in bug.caught_by or bug.place in said
-
-
-def _last_line(said: str) -> str:
-    """What pytest marks with an E, in one line: the first of them."""
-    lines = [line[1:].strip() for line in said.splitlines() if line.startswith("E ")]
-    return (lines or said.splitlines() or [""])[0][:200]
 
 
 def _baseline(measurements: Sequence[Results]) -> Results:

@@ -77,6 +77,17 @@ def run_tests(name: str | None, *arguments: str, seconds: float = 120.0) -> Outc
     return Outcome(failed, len(passed), finished)
 
 
+def complaint(said: str) -> str:
+    """What a failed test complains of, in one line: the first that pytest marks with an E, and the next if it is bare.
+
+    >>> complaint("    assert_allclose(got, expected)\\nE   AssertionError: \\nE   Not equal to tolerance\\n")
+    'AssertionError: Not equal to tolerance'
+    """
+    lines = [line[1:].strip() for line in said.splitlines() if line.startswith("E ") and line[1:].strip()]
+    lines = lines or said.splitlines() or [""]
+    return " ".join(lines[: 2 if lines[0].endswith(":") else 1])[:200]
+
+
 class _Recorder:
     """A pytest plugin that writes outcomes down as they come, so that what ran out of time is not lost."""
 
