@@ -3,9 +3,9 @@
 #   make demo              learn a vocabulary and a model in MINUTES (default 10), show what it knows
 #   make test              the default test suite
 #   make test-reference    compare with PyTorch, transformers, tokenizers and SciPy (a large install)
-#   make verify            prove every gradient, write docs/certificate.md (quarter of an hour at most)
-#   make zoo               inject every bug of the zoo, measure it, see which tests catch it, write docs/bug-zoo.md
-#   make mutants           inject the zoo and 600 mechanical mutants, write the mutation score, docs/mutants.md (an hour)
+#   make verify            prove every gradient, write docs/certificate.md (five minutes)
+#   make zoo               inject every bug of the zoo, measure it, see which tests catch it, write docs/bug-zoo.md (half an hour)
+#   make mutants           inject what is new in the zoo and 600 mechanical mutants, write the mutation score, docs/mutants.md
 #   make check             format, lint, types, import contract, tests
 #   make bench             speed and memory beside PyTorch
 #   make figures           write the measured figures of docs/results/ into README and documentation
