@@ -77,8 +77,34 @@ def test_the_zoo_stands_beside_the_mutants(result: dict[str, Any], tmp_path: Pat
 
 def test_result_and_page_are_written(result: dict[str, Any], tmp_path: Path) -> None:
     report.write(result, tmp_path)
-    assert json.loads((tmp_path / "results" / "mutants.json").read_text(encoding="utf-8")) == result
+    written = json.loads((tmp_path / "results" / "mutants.json").read_text(encoding="utf-8"))
+    assert written == {**result, "other_samples": []}
     assert (tmp_path / "mutants.md").read_text(encoding="utf-8") == report.page(result)
+
+
+def test_samples_of_other_seeds_stand_beside_the_published_one(result: dict[str, Any], tmp_path: Path) -> None:
+    report.add_sample({**result, "seed": 1}, tmp_path)
+    assert not list(tmp_path.iterdir()), "there is nothing to stand beside"
+    report.write(result, tmp_path)
+    report.add_sample({**result, "seed": 2, "killed": 1}, tmp_path)
+    report.add_sample({**result, "seed": 1, "killed": 1}, tmp_path)
+    report.add_sample({**result, "seed": 1, "killed": 3, "date": "2026-01-02"}, tmp_path)
+    report.write(result, tmp_path)
+    page = " ".join((tmp_path / "mutants.md").read_text(encoding="utf-8").split())
+    assert "**2 of 4 mutants are killed" in page
+    assert "; with seed 1, 3 of 4 are killed (75.0 %, 2026-01-02); with seed 2, 1 of 4 are killed (25.0 %, " in page
+
+
+def test_the_page_is_that_of_the_published_result(tmp_path: Path) -> None:
+    docs = MINI_BERT.root / "docs"
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "mutants.json").write_bytes((docs / "results" / "mutants.json").read_bytes())
+    assert main(["--page", "--docs", str(tmp_path)]) == 0
+    written = (tmp_path / "mutants.md").read_text(encoding="utf-8")
+    assert (docs / "mutants.md").read_text(encoding="utf-8") == written, (
+        "python -m mini_bert.verification.mutants --page"
+    )
+    assert main(["--page", "--docs", str(tmp_path / "none")]) == 2
 
 
 def test_every_reason_is_about_a_mutant_that_exists() -> None:

@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--docs", type=Path, default=MINI_BERT.root / "docs", help="where the whole sample is published"
     )
+    parser.add_argument("--page", action="store_true", help="only write the page again, from the published result")
     arguments = parser.parse_args(argv)
     if arguments.sample < 1 or arguments.workers < 1:
         parser.error("--sample and --workers: expected at least 1")
@@ -39,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments.state.unlink(missing_ok=True)
     began = time.monotonic()
     try:
+        if arguments.page:
+            return _page(arguments.docs)
         mutants = {path: MINI_BERT.mutants(path) for path in arguments.file or MINI_BERT.files}
         sample = draw(mutants, arguments.sample, arguments.seed)
         with shown() as report:
@@ -59,6 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _conclude(records, {path: len(of_file) for path, of_file in mutants.items()}, began, arguments)
 
 
+def _page(docs: Path) -> int:
+    from mini_bert.verification.mutants.report import write_page
+
+    write_page(docs)
+    return 0
+
+
 def _conclude(records: list[Record], possible: dict[str, int], began: float, arguments: argparse.Namespace) -> int:
     from mini_bert.verification.mutants import report  # after the hunt: it loads more of the package
 
@@ -66,8 +76,8 @@ def _conclude(records: list[Record], possible: dict[str, int], began: float, arg
     zoo = report.zoo_of(arguments.docs)
     result = report.result_of(records, possible, seed=arguments.seed, minutes=minutes, zoo=zoo)
     print(report.score_table(result).plain(), end="")
-    if not arguments.file and (arguments.sample, arguments.seed) == (SAMPLE, SEED):
-        report.write(result, arguments.docs)
+    if not arguments.file and arguments.sample == SAMPLE:
+        (report.write if arguments.seed == SEED else report.add_sample)(result, arguments.docs)
     return 0 if result["score"] >= report.WANTED else 1
 
 

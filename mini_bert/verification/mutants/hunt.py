@@ -69,9 +69,9 @@ def hunt(
 def _limits(
     project: Project, files: Iterable[str], workers: int, least_seconds: float, report: Report
 ) -> dict[str, Limits]:
-    """Limits for each file's trials, from a run of its tests without a mutant."""
+    """Limits for each file's trials, from a run of its tests with its own text injected: so injecting harms nothing."""
     first = {project.tests_of(file): file for file in sorted(files, reverse=True)}
-    started = ((file, _start(project, {}, file, CLEAN_LIMITS)) for file in first.values())
+    started = ((file, _start(project, {file: project.source(file)}, file, CLEAN_LIMITS)) for file in first.values())
     clean: dict[tuple[str, ...], Limits] = {}
     for done, (file, outcome) in enumerate(_outcomes(started, workers), start=1):
         if not outcome.passed:

@@ -39,7 +39,11 @@ class Project(NamedTuple):
             raise InvalidInputError(
                 "file", got=repr(file), expected="a file that is mutated", advice=nearest(file, self.files)
             )
-        return mutants_of((self.root / self.package / file).read_text(encoding="utf-8"), file)
+        return mutants_of(self.source(file), file)
+
+    def source(self, file: str) -> str:
+        """The text of a file as it stands."""
+        return (self.root / self.package / file).read_text(encoding="utf-8")
 
     def tests_of(self, file: str) -> tuple[str, ...]:
         """Test files of a file in the order to run: its own first; `{name}` in the table stands for the file's name."""

@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from mini_bert.reports.pages import read_result
 from mini_bert.reports.table import Table
 from mini_bert.verification.mutants.left_out import REGIONS
 from mini_bert.verification.mutants.operators import OPERATORS
@@ -126,6 +127,10 @@ def page(result: Mapping[str, Any]) -> str:
     survivors = "\n".join(map(_paragraph, result["survivors"])) or "None.\n"
     zoo = result["zoo"]
     caught = f" ({zoo['caught']} of {zoo['bugs']} are caught)" if zoo else ""
+    others = "".join(
+        f"; with seed {other['seed']}, {other['killed']} of {other['tried']} are killed ({_percent(other)}, {other['date']})"
+        for other in result.get("other_samples", ())
+    )
     return f"""# Mutation score
 
 *Made by `{COMMAND}` (`make mutants`); {result["date"]}, {versions}.*
@@ -137,9 +142,10 @@ axis, a bound, a constant, a statement left out. Its tests are run; if one fails
 chose what the tests see.
 
 {result["possible"]:,} mutants of `ops/`, `model/`, `optim/` and `data/masking.py` are possible; {result["tried"]} are
-tried, shared over the files in proportion, drawn with seed {result["seed"]}. Each meets only the default tests of its
-own module (`mini_bert/verification/mutants/project.py` says which), in a process of its own:
-{result["processor_seconds"]["mean"]} s of processor time on average. Killed: {ways}.
+tried, shared over the files in proportion, drawn with seed {result["seed"]}, fixed before any score was known{others}.
+Each meets the default tests of its own module alone (`mini_bert/verification/mutants/project.py` says which), in a
+process of its own, {result["processor_seconds"]["mean"]} s of processor time on average; the same tests pass with the
+unchanged file put in the same way. Killed: {ways}.
 
 Some mutants cannot be killed: they compute the same in another way. Which ones these are is undecidable in general, so
 none is taken out of the score by hand; each survivor stands below with its reason.
@@ -200,8 +206,40 @@ def _paragraph(survivor: Mapping[str, Any]) -> str:
 
 
 def write(result: Mapping[str, Any], docs: Path) -> None:
-    """Write `results/mutants.json` and `mutants.md` into the folder of the documentation."""
+    """Write `results/mutants.json` and `mutants.md` into the folder of the documentation.
+
+    Scores of samples of other seeds that stand there already stay; see `add_sample`.
+    """
+    earlier = _published(docs) or {}
+    _publish({**result, "other_samples": earlier.get("other_samples", [])}, docs)
+
+
+def add_sample(result: Mapping[str, Any], docs: Path) -> None:
+    """Put the score of a sample of another seed beside the published one, if there is one."""
+    published = _published(docs)
+    if published is None:
+        return
+    kept = [other for other in published.get("other_samples", ()) if other["seed"] != result["seed"]]
+    kept.append({name: result[name] for name in ("seed", "date", "tried", "killed")})
+    _publish({**published, "other_samples": sorted(kept, key=lambda other: int(other["seed"]))}, docs)
+
+
+def _published(docs: Path) -> dict[str, Any] | None:
+    path = docs / "results" / "mutants.json"
+    return read_result(path) if path.is_file() else None
+
+
+def _publish(result: Mapping[str, Any], docs: Path) -> None:
     (docs / "results").mkdir(parents=True, exist_ok=True)
     text = json.dumps(result, indent=1, ensure_ascii=False)
     (docs / "results" / "mutants.json").write_text(text + "\n", encoding="utf-8")
-    (docs / "mutants.md").write_text(page(result), encoding="utf-8")
+    write_page(docs)
+
+
+def write_page(docs: Path) -> None:
+    """Write `mutants.md` of what stands in `results/mutants.json`.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    (docs / "mutants.md").write_text(page(read_result(docs / "results" / "mutants.json")), encoding="utf-8")
