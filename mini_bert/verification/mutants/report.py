@@ -128,8 +128,8 @@ def page(result: Mapping[str, Any]) -> str:
     zoo = result["zoo"]
     caught = f" ({zoo['caught']} of {zoo['bugs']} are caught)" if zoo else ""
     others = "".join(
-        f"; with seed {other['seed']}, {other['killed']} of {other['tried']} are killed ({_percent(other)}, {other['date']})"
-        for other in result.get("other_samples", ())
+        f"; with seed {of['seed']}, {of['killed']} of {of['tried']} are killed ({_percent(of)}, {of['date']})"
+        for of in result.get("other_samples", ())
     )
     return f"""# Mutation score
 
