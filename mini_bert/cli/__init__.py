@@ -17,6 +17,10 @@ from mini_bert.errors import InvalidInputError, MiniBertError, StorageError, nea
 VERBS = {
     "demo": "Learn a vocabulary and a model from this machine's Python documentation, and show what it knows",
     "pretrain": "Pre-train a model on any text by predicting hidden pieces",
+    "runs list": "List the runs: how far, how good, how large, whether they hold",
+    "runs show": "Show one run: its course, its checkpoints, what it was made of",
+    "runs verify": "Compare every file of a run's checkpoints with its sha256",
+    "runs prune": "Remove checkpoints that nobody needs any more",
     "evaluate": "Score a model on held-out text beside n-gram baselines, on the very same hidden pieces",
     "fill-mask": "Fill the [MASK]s of a sentence",
     "tokenizer train": "Learn a vocabulary from text",
@@ -34,6 +38,8 @@ VERBS = {
     "numerics": "Compare float64, float32, bfloat16 and float16: error by layer, overflow, accuracy",
     "bench": "Measure speed and memory; with --against torch, beside PyTorch and transformers",
     "config show": "Print the whole configuration that presets, files and options add up to",
+    "config diff": "Show where two configurations differ",
+    "config validate": "Check a configuration file without using it",
     "config presets": "List the presets",
 }
 """Every verb, and what it does. `tokenizer train` is the function `train` in `cli/tokenizer.py`."""

@@ -191,6 +191,10 @@ class TrainConfig(Section):
     evaluate_every: Integer = Field(1000, ge=1, description="steps between held-out evaluations")
     log_every: Integer = Field(10, ge=1, description="steps between lines of metrics.jsonl")
     keep_checkpoints: Integer = Field(2, ge=2, description="checkpoints kept; older ones are removed")
+    on_save_error: Literal["stop", "go-on"] = Field(
+        "stop", description="when a checkpoint cannot be written: stop, or go on and try again at the next one"
+    )
+    verify_ranks_every: Integer = Field(100, ge=1, description="steps between comparisons of the ranks' parameters")
 
     @model_validator(mode="after")
     def _one_budget(self) -> TrainConfig:
@@ -204,6 +208,28 @@ class TrainConfig(Section):
                 advice="A shard would be empty.",
             )
         return self
+
+
+class HealthConfig(Section):
+    """What a run does when it does not go well. Evaluations are those of `train.evaluate_every`."""
+
+    max_skipped: Integer = Field(5, ge=1, description="skipped updates in a row that end the run")
+    lr_cut: Real = Field(0.5, gt=0, lt=1, description="factor on the learning rate at each cut")
+    lr_cut_after_skips: Integer | None = Field(
+        None, ge=1, description="skipped updates in a row after which the learning rate is cut; null: never"
+    )
+    lr_cut_after_evaluations: Integer | None = Field(
+        None, ge=1, description="evaluations without a better loss after which the learning rate is cut; null: never"
+    )
+    stop_after_evaluations: Integer | None = Field(
+        None, ge=1, description="evaluations without a better loss after which the run ends; null: never"
+    )
+    min_improvement: Real = Field(0.0, ge=0, description="nats by which a loss must be lower to count as better")
+    spike: Literal["ignore", "warn", "roll-back"] = Field(
+        "warn", description="a loss far above the recent ones: nothing, a warning, or back to the last checkpoint"
+    )
+    spike_deviations: Real = Field(6.0, gt=0, description="standard deviations above the recent losses that are far")
+    max_rollbacks: Integer = Field(3, ge=1, description="times that a run goes back, in all")
 
 
 class EvaluationConfig(Section):
@@ -221,6 +247,9 @@ class RunConfig(Section):
     seed: Integer = Field(0, ge=0, lt=2**64, description="seed of every random draw")
     threads: Integer | None = Field(None, ge=1, description="worker threads; null: one a core")
     resume: str | None = Field(None, description="auto: the run's newest checkpoint; or a checkpoint's path")
+    trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], BeforeValidator(_listed)] = Field(
+        (), description="where the records of metrics.jsonl go too"
+    )
 
 
 class Config(Section):
@@ -232,6 +261,7 @@ class Config(Section):
     masking: MaskingConfig = MaskingConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     train: TrainConfig = TrainConfig()
+    health: HealthConfig = HealthConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     run: RunConfig = RunConfig()
 
