@@ -1,4 +1,4 @@
-"""What does this process run on: how many cores, which matrix kernel, and how much memory has it taken?
+"""What does this process run on: how many cores, which matrix kernel, how much memory has it taken, how much is left?
 
 OpenBLAS, which NumPy's wheels carry, picks a kernel for the processor when it is loaded (`SkylakeX` with AVX-512,
 `Haswell` with AVX2, …), and `OPENBLAS_CORETYPE` overrides its choice. A different kernel adds in a different order:
@@ -10,8 +10,12 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+
+_NO_LIMIT = 1 << 60
+"""A limit from here on is none: version 1 of control groups writes 9223372036854771712, `ulimit` 2⁶⁴ − 1."""
 
 
 def available_cores() -> int:
@@ -48,10 +52,72 @@ def peak_bytes() -> int | None:
     return None
 
 
+def available_bytes(root: Path = Path("/")) -> int | None:
+    """What this process may still take: the least that the machine, its control groups and `ulimit` leave it.
+
+    Memory of a control group that only caches files counts as free, as the kernel gives it back on demand.
+
+    Args:
+        root: where /proc and /sys are.
+
+    Returns:
+        bytes, 0 where a limit is overdrawn; None where the system does not tell.
+    """
+    left = [_kilobytes(root / "proc/meminfo", "MemAvailable"), *_left_in_groups(root), *_left_by_ulimit()]
+    return max(0, min(known)) if (known := [size for size in left if size is not None]) else None
+
+
+def _left_in_groups(root: Path) -> Iterator[int]:
+    """What each control group with a limit leaves: those of this process and the groups around them."""
+    mount = root / "sys/fs/cgroup"
+    with suppress(OSError):
+        for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, controllers, name = line.split(":", 2)
+            if not controllers:
+                names = ("memory.max", "memory.current", "inactive_file")
+                tops = [mount, mount / "unified"]
+            elif "memory" in controllers.split(","):
+                names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+                tops = [mount / "memory"]
+            else:
+                continue
+            for top in tops:
+                group = Path(os.path.normpath(f"{top}/{name}"))  # a name may begin with "/.." inside a container
+                for folder in {group, *group.parents, top}:
+                    if folder.is_relative_to(top) and (left := _left_in_group(folder, *names)) is not None:
+                        yield left
+
+
+def _left_in_group(folder: Path, limit_name: str, used_name: str, cached_name: str) -> int | None:
+    with suppress(OSError, ValueError):  # no such file; "max"
+        limit = int((folder / limit_name).read_text(encoding="ascii"))
+        used = int((folder / used_name).read_text(encoding="ascii"))
+        if limit < _NO_LIMIT:
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
+            return limit - used + int(stat.get(cached_name, 0))
+    return None
+
+
+def _left_by_ulimit() -> Iterator[int]:
+    """What the limits of address space (`ulimit -v`) and of data (`ulimit -d`) leave."""
+    with suppress(ImportError):
+        import resource
+
+        for kind, used in ((resource.RLIMIT_AS, _status("VmSize")), (resource.RLIMIT_DATA, _status("VmData"))):
+            limit = resource.getrlimit(kind)[0]
+            if used is not None and limit != resource.RLIM_INFINITY and 0 <= limit < _NO_LIMIT:
+                yield limit - used
+
+
 def _status(key: str) -> int | None:
     """A size in /proc/self/status; None where there is none."""
+    return _kilobytes(Path("/proc/self/status"), key)
+
+
+def _kilobytes(path: Path, key: str) -> int | None:
+    """The size, in bytes, on the line `key: 123 kB`; None where there is none."""
     with suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        for line in path.read_text(encoding="ascii").splitlines():
             if line.startswith(f"{key}:"):
                 return int(line.split()[1]) * 1024
     return None

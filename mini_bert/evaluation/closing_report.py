@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from mini_bert.atomic_files import replace_file
 from mini_bert.evaluation.cloze import held_out_clozes
-from mini_bert.evaluation.projection import estimate_training_bytes, project, seconds_per_step
+from mini_bert.evaluation.projection import project, seconds_per_step
 from mini_bert.evaluation.run import evaluate_run
 from mini_bert.machine import peak_bytes
+from mini_bert.training.memory import estimate_training_bytes
 from mini_bert.training.metrics_log import read_metrics
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def closing_report(
     result: PretrainResult,
     config: Config,
     tokens: TokenCorpus,
-    threads: int | None = None,
+    in_flight: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Evaluate what `pretrain` returned, and set it beside the budgets; `keep_report` writes it into the run's folder.
@@ -37,7 +38,7 @@ def closing_report(
         result: of a run that came to its end in this process, whose peak memory is read as that of the training.
         config: the run's.
         tokens: what it was trained on.
-        threads: its worker threads, from which its memory is estimated; None: no estimate.
+        in_flight: shards that ran at once, from which its memory is estimated; None: no estimate.
         progress: told how far it is.
 
     Returns:
@@ -48,7 +49,7 @@ def closing_report(
     projection = project(
         step_seconds=seconds_per_step(read_metrics(result.run / "metrics.jsonl")) or _mean_step_seconds(result),
         training_bytes=training_bytes,
-        training_bytes_estimated=None if threads is None else estimate_training_bytes(config, threads),
+        training_bytes_estimated=None if in_flight is None else estimate_training_bytes(config, in_flight),
         evaluation_seconds=evaluation["seconds"],
         evaluation_bytes=evaluation["peak_memory_bytes"],
     )

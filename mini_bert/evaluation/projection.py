@@ -6,15 +6,11 @@ extrapolated: it does not grow with the number of steps.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from mini_bert.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from mini_bert.config.schema import Config
 
 STEPS = 100_000
 """The full training run that the budgets are about."""
@@ -94,43 +90,6 @@ def project(
         for budget, value in zip(BUDGETS, values, strict=True)
     ]
     return {"kind": "projection", "steps": STEPS, "step_seconds": step_seconds, "budgets": lines}
-
-
-def estimate_training_bytes(config: Config, threads: int, process_bytes: int = 60_000_000) -> int:
-    """Peak memory of training, from shapes alone: within 15 % of what is measured, for models of every size.
-
-    With n tokens and m masked ones in a shard, as many shards in flight as there are threads, 4 bytes each:
-
-        parameters, two moments, a gradient a shard             P (3 + shards)
-        kept by each block but the last, for the way back       n (8 H + 2 I + A T)
-        kept by the last block                                  3 n H + m (8 H + 2 I)
-        kept by embeddings and head                             2 n H + 2 m V
-        at work at the peak                                     4 n I + m V + V H
-
-    Args:
-        config: model, batch size, shards, masking rate.
-        threads: worker threads.
-        process_bytes: interpreter and libraries, measured before.
-    """
-    from mini_bert.model.parameters import parameter_table
-
-    model, train = config.model, config.train
-    L, H, A, I, V, T = (
-        model.num_hidden_layers,
-        model.hidden_size,
-        model.num_attention_heads,
-        model.intermediate_size,
-        model.vocab_size,
-        model.max_position_embeddings,
-    )
-    n = -(-train.batch_size // train.shards) * T
-    m = config.masking.rate * n
-    block = n * (8 * H + 2 * I + A * T)
-    if model.hidden_dropout_prob or model.attention_probs_dropout_prob:
-        block += n * (A * T + (A * T + 2 * H) / 4)
-    in_flight = (L - 1) * block + 3 * n * H + m * (8 * H + 2 * I) + 2 * n * H + 2 * m * V + 4 * n * I + m * V + V * H
-    parameters = sum(math.prod(row.shape) for row in parameter_table(model))
-    return process_bytes + int(4 * (parameters * (3 + train.shards) + in_flight * min(threads, train.shards)))
 
 
 def verdict(value: float | None, budget: Budget) -> Verdict:

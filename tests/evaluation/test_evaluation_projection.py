@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-
 import pytest
 
-from mini_bert.config.schema import Config, ModelConfig, TrainConfig
 from mini_bert.errors import InvalidInputError
 from mini_bert.evaluation.projection import (
     BUDGETS,
     GB,
-    estimate_training_bytes,
     project,
     seconds_per_step,
 )
@@ -62,49 +56,3 @@ def test_seconds_a_step_is_the_median_of_the_records():
     assert seconds_per_step([]) is None
     assert seconds_per_step(records[:1]) is None
     assert seconds_per_step([record(10, 0.1), {**record(20, 0.1), "tokens_per_second": None}]) is None
-
-
-THREE_STEPS = """
-import json, sys
-import mini_bert
-import numpy as np
-from mini_bert.batch import Batch
-from mini_bert.config.schema import Config
-from mini_bert.machine import peak_bytes
-from mini_bert.model.bert import MiniBERT
-from mini_bert.training.parallel import ShardPool
-from mini_bert.training.step import TrainingState, training_step
-
-config = Config.model_validate_json(sys.argv[1])
-before = peak_bytes()
-B, T, V = config.train.batch_size, config.model.max_position_embeddings, config.model.vocab_size
-rng = np.random.default_rng(0)
-state = TrainingState.fresh(MiniBERT(config.model))
-with ShardPool(2, config.train.shards) as pool:
-    for _ in range(3):
-        ids = rng.integers(5, V, (B, T)).astype(np.int32)
-        positions = np.sort(rng.permutation(B * T)[: round(config.masking.rate * B * T)])
-        batch = Batch(ids, masked_positions=positions, target_ids=ids.reshape(-1)[positions])
-        training_step(state, batch, config, 10, pool)
-print(json.dumps([before, peak_bytes()]))
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("model", "batch_size"), [({}, 64), ({"hidden_dropout_prob": 0, "attention_probs_dropout_prob": 0}, 192)]
-)
-def test_estimated_memory_is_near_the_measured(model, batch_size):
-    config = Config(model=ModelConfig(**model), train=TrainConfig(batch_size=batch_size))
-    done = subprocess.run(
-        [sys.executable, "-c", THREE_STEPS, config.model_dump_json()], check=True, capture_output=True, text=True
-    )
-    before, peak = json.loads(done.stdout)
-    assert estimate_training_bytes(config, threads=2, process_bytes=before) == pytest.approx(peak, rel=0.15)
-
-
-def test_estimated_memory_counts_the_buffers():
-    """With almost no activations, the parameters' seven copies are left."""
-    config = Config(train=TrainConfig(batch_size=4))
-    bytes_ = estimate_training_bytes(config, threads=1, process_bytes=0)
-    assert 4 * 7 * 2_966_144 < bytes_ < 1.2 * 4 * 7 * 2_966_144
