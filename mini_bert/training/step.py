@@ -2,7 +2,7 @@
 
 The loss is the mean over the masked tokens of the whole batch: shards hand over sums, which are divided once by the
 true number of masked tokens. A loss or a gradient that is not finite skips the update and leaves every parameter as it
-is.
+is; the place where the first such number arose is then looked for and named.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from mini_bert.optim import adamw
 from mini_bert.optim.clipping import clip_scale, global_norm
 from mini_bert.optim.schedules import learning_rate
 from mini_bert.random_streams import RandomStream
+from mini_bert.training.non_finite import NonFinite, find_non_finite
 from mini_bert.training.parallel import ShardPool
 
 
@@ -54,16 +55,20 @@ class StepResult(NamedTuple):
     masked: int
     skipped: bool
     """Whether the update was left out because loss or gradient were not finite."""
+    found: NonFinite | None = None
+    """Where a skipped step was not finite first."""
 
 
-def training_step(state: TrainingState, batch: Batch, config: Config, total_steps: int, pool: ShardPool) -> StepResult:
-    """Train on `batch`; `state` is changed in place.
+def training_step(
+    state: TrainingState, batch: Batch, config: Config, total_steps: int, pool: ShardPool, lr_scale: float = 1.0
+) -> StepResult:
+    """Train on `batch`; `state` is changed in place. `lr_scale` is a factor on the schedule's learning rate.
 
     Raises:
         InvalidInputError: the batch does not fit the model.
     """
     step = state.step + 1
-    lr = learning_rate(
+    lr = lr_scale * learning_rate(
         step,
         steps=total_steps,
         peak=config.train.lr,
@@ -72,20 +77,19 @@ def training_step(state: TrainingState, batch: Batch, config: Config, total_step
     )
     tokens = batch.input_ids.size if batch.attention_mask is None else int(batch.attention_mask.sum())
     loss_sum, n_masked, n_correct, norm = math.nan, 0, 0, math.nan
-    gradient = None
+    gradient, dropout = None, RandomStream(config.run.seed, "dropout", step)
     try:
-        loss_sum, n_masked, n_correct, gradient = pool.gradients(
-            state.model, batch, RandomStream(config.run.seed, "dropout", step)
-        )
+        loss_sum, n_masked, n_correct, gradient = pool.gradients(state.model, batch, dropout)
         norm = global_norm(gradient) / max(n_masked, 1)
     except FloatingPointError:
         pass  # an overflow or a NaN on the way: recorded as a skipped step
     skipped = gradient is None or not (math.isfinite(loss_sum) and math.isfinite(norm))
     if gradient is not None and not skipped and n_masked:
         _update(state, gradient, config, step, lr, clip_scale(norm, config.train.max_grad_norm) / n_masked, pool)
+    found = find_non_finite(state.model, batch, dropout, config.train.shards, gradient=gradient) if skipped else None
     state.step = step
     masked = max(n_masked, 1)
-    return StepResult(step, loss_sum / masked, n_correct / masked, norm, lr, tokens, n_masked, skipped)
+    return StepResult(step, loss_sum / masked, n_correct / masked, norm, lr, tokens, n_masked, skipped, found)
 
 
 def _update(
