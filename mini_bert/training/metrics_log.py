@@ -2,16 +2,17 @@
 
 A process that is killed while it writes can leave one torn line, the last. The reader drops it with a warning, and the
 next writer cuts it off. A resumed run first removes the records after the step that it restored, so that no step stands
-there twice.
+there twice; a log that is damaged elsewhere is kept beside the new one, and does not hold up the run.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,8 @@ from typing import Any
 
 from mini_bert.atomic_files import replace_file, storage_errors, write_all
 from mini_bert.errors import DataError
+
+FILE_NAME = "metrics.jsonl"
 
 Record = dict[str, Any]
 
@@ -32,19 +35,33 @@ class MetricsLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._torn = True
+        """Whether the file may end within a line."""
         with storage_errors(path):
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-            _cut_torn_line(self._descriptor)
+            try:
+                self._cut_torn_line()
+            except BaseException:
+                os.close(self._descriptor)
+                raise
 
     def write(self, record: Mapping[str, Any]) -> None:
-        """Append one record; numbers that are not finite become null, which is what JSON has for them."""
-        line = json.dumps({key: _finite(value) for key, value in record.items()}, allow_nan=False)
+        """Append one record; numbers that are not finite become null, which is what JSON has for them.
+
+        Raises:
+            StorageError: it could not be written; the log is as it was, or is made so before the next record.
+        """
+        line = json.dumps(_plain(record), allow_nan=False).encode() + b"\n"
         with storage_errors(self._path):
+            if self._torn:
+                self._cut_torn_line()
+            self._torn = True
             try:
-                write_all(self._descriptor, line.encode() + b"\n")
+                write_all(self._descriptor, line)
+                self._torn = False
             except OSError:
                 with suppress(OSError):
-                    _cut_torn_line(self._descriptor)
+                    self._cut_torn_line()
                 raise
 
     def sync(self) -> None:
@@ -64,64 +81,115 @@ class MetricsLog:
     ) -> None:
         self.close()
 
+    def _cut_torn_line(self) -> None:
+        """Shorten the file to the end of its last whole line."""
+        end = os.fstat(self._descriptor).st_size
+        position = end
+        while position > 0:
+            start = max(0, position - 4096)
+            newline = os.pread(self._descriptor, position - start, start).rfind(b"\n")
+            if newline >= 0:
+                position = start + newline + 1
+                break
+            position = start
+        if position != end:
+            os.ftruncate(self._descriptor, position)
+        self._torn = False
+
 
 def read_metrics(path: Path) -> list[Record]:
     """All records of a log, oldest first; a torn last line is dropped with a warning.
 
     Raises:
-        DataError: no such file, or a line other than the last is not a JSON object.
+        DataError: no such file, or a line other than the last is not a record: a JSON object whose step is a number.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(str(path), got=error.strerror, expected="a run's metrics.jsonl") from error
-    *lines, rest = content.split(b"\n")
+    *lines, rest = _content(path).split(b"\n")
     if rest:
         warnings.warn(f"{path}: the last line was torn when its writer died; it is left out", stacklevel=2)
-    return [_record(line, number, path) for number, line in enumerate(lines, 1)]
+    records = []
+    for number, line in enumerate(lines, 1):
+        record = _record(line)
+        if record is None:
+            raise DataError(f"{path}, line {number}", got=repr(line[:80]), expected="a JSON object")
+        records.append(record)
+    return records
 
 
-def keep_until(path: Path, step: int) -> list[Record]:
+def keep_until(
+    path: Path, step: int, source: Path | None = None, *, warn: Callable[[str], None] = warnings.warn
+) -> list[Record]:
     """Remove from the log what happened after `step`, atomically; returns the records that are left.
 
+    Whole lines that are no records (a flipped bit, a power cut) are left out too; the log as it was is then kept as
+    `metrics.damaged-<n>.jsonl`.
+
+    Args:
+        path: the log.
+        step: the step that was restored; -1 removes everything.
+        source: where it exists, take the records from there: the log of the run that this one branches off.
+        warn: told in a sentence of lines that are no records.
+
     Raises:
-        DataError: the log is damaged other than by a torn last line.
+        DataError: the log cannot be read.
         StorageError: the shortened log cannot be written; the log is as it was.
     """
-    if not path.exists():
+    origin = source if source is not None and source.exists() else path
+    if not origin.exists():
         return []
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        records = read_metrics(path)
-    kept = [record for record in records if record.get("step", 0) <= step]
-    replace_file(path, b"".join(json.dumps(record).encode() + b"\n" for record in kept))
-    return kept
+    content = _content(origin)
+    lines = content.split(b"\n")[:-1]
+    kept: list[bytes] = []
+    records: list[Record] = []
+    damaged: list[int] = []
+    for number, line in enumerate(lines, 1):
+        record = _record(line)
+        if record is None:
+            damaged.append(number)
+        elif record.get("step", 0) <= step:
+            kept.append(line)
+            records.append(record)
+    if damaged and step >= 0:
+        aside = origin
+        if origin == path:
+            names = (path.with_name(f"metrics.damaged-{number}.jsonl") for number in itertools.count(1))
+            aside = next(name for name in names if not name.exists())
+            replace_file(aside, content)
+        warn(
+            f"{origin}: {len(damaged)} lines are damaged, the first is line {damaged[0]}. They are left out; "
+            f"the log as it was is {aside}."
+        )
+    shortened = b"".join(line + b"\n" for line in kept)
+    if origin != path or shortened != content:
+        replace_file(path, shortened)
+    return records
 
 
-def _record(line: bytes, number: int, path: Path) -> Record:
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(str(path), got=error.strerror, expected="a run's metrics.jsonl") from error
+
+
+def _record(line: bytes) -> Record | None:
+    """The record in a line; None where there is none."""
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
-        record = None
-    if not isinstance(record, dict):
-        raise DataError(f"{path}, line {number}", got=repr(line[:80]), expected="a JSON object")
+        return None
+    if not isinstance(record, dict) or type(record.get("step", 0)) is not int:
+        return None
     return record
 
 
-def _finite(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _cut_torn_line(descriptor: int) -> None:
-    """Shorten the file to the end of its last whole line."""
-    end = os.fstat(descriptor).st_size
-    position = end
-    while position > 0:
-        start = max(0, position - 4096)
-        newline = os.pread(descriptor, position - start, start).rfind(b"\n")
-        if newline >= 0:
-            position = start + newline + 1
-            break
-        position = start
-    if position != end:
-        os.ftruncate(descriptor, position)
+def _plain(value: Any) -> Any:
+    """What JSON has a form for, at any depth; what is not finite becomes null, and anything else text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if hasattr(value, "item") and hasattr(value, "dtype") and not getattr(value, "shape", ()):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
