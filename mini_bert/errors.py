@@ -71,6 +71,10 @@ class NonFiniteError(MiniBertError, ArithmeticError):
     """A loss, a gradient or an activation is NaN or infinite."""
 
 
+class RanksDifferError(MiniBertError):
+    """Processes that train one model together hold what should be the same, and is not."""
+
+
 class MissingExtraError(MiniBertError, ImportError):
     """An optional package is needed for this and is not installed."""
 

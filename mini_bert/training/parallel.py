@@ -1,7 +1,7 @@
-"""Logical shards on threads: the number of workers changes the time, never the bits.
+"""Logical shards on threads and ranks: the number of workers changes the time, never the bits.
 
 A global batch is cut into shards; each shard's loss and gradient are computed by one thread with one BLAS thread into
-a buffer of its own; the buffers are added in a balanced binary tree over the shard numbers:
+a buffer of its own; the buffers are added in a balanced binary tree over the shard numbers (shard_tree.py):
 
     shards   0   1   2   3
               \\ /     \\ /
@@ -9,26 +9,34 @@ a buffer of its own; the buffers are added in a balanced binary tree over the sh
                  \\   /
              (0+1) + (2+3)
 
-Which thread does what, and when, cannot change the order of any sum.
+Which thread or rank does what, and when, cannot change the order of any sum. A rank computes a contiguous range of the
+shards, adds what it can add by itself, and sends each other rank one slice of what it has; each rank adds its slice of
+the whole tree, and sends the others the sum.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import NamedTuple
 
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mini_bert.batch import Batch
-from mini_bert.errors import InvalidInputError
-from mini_bert.machine import available_cores
+from mini_bert.errors import ConfigError, InvalidInputError
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
 from mini_bert.ops.contract import Array, blocks
 from mini_bert.random_streams import RandomStream
-from mini_bert.training.allocator import keep_freed_memory
+from mini_bert.training.allocator import give_freed_memory_back, keep_freed_memory
+from mini_bert.training.ranks import ALONE, Ranks, portable
+from mini_bert.training.shard_tree import Span, additions, buffers_needed, next_addition, own_span, subtrees
+
+Part = tuple[float, int, int]
+"""Of one shard: the sum of its losses, how many positions are masked, how many predictions are right."""
 
 
 class ShardSum(NamedTuple):
@@ -47,19 +55,39 @@ def shard_bounds(rows: int, shards: int) -> list[tuple[int, int]]:
 
 
 class ShardPool:
-    """Threads, and one gradient buffer a shard; a context manager, within which BLAS runs with one thread.
+    """Threads and gradient buffers for the shards of this rank; a context manager, within which BLAS has one thread.
 
     Args:
-        threads: worker threads; None: one a core that this process may use, at most one a shard.
+        threads: worker threads; None: one a core that is this rank's, at most one a shard.
         shards: logical shards of a batch; part of the result to the bit.
+        in_flight: most shards of this rank that run at once; None: as many as threads.
+        ranks: the processes that share the shards.
+
+    Raises:
+        InvalidInputError: a number is not positive.
+        ConfigError: more ranks than shards. A rank without a shard would take a core and give nothing.
     """
 
-    def __init__(self, threads: int | None = None, shards: int = 4) -> None:
+    def __init__(
+        self, threads: int | None = None, shards: int = 4, *, in_flight: int | None = None, ranks: Ranks = ALONE
+    ) -> None:
         if shards < 1 or (threads is not None and threads < 1):
             raise InvalidInputError("threads, shards", got=(threads, shards), expected="positive numbers")
-        self.shards = shards
-        self.threads = min(shards, available_cores() if threads is None else threads)
+        if in_flight is not None and in_flight < 1:
+            raise InvalidInputError("in_flight", got=in_flight, expected="a positive number")
+        if ranks.size > shards:
+            raise ConfigError(
+                "train.shards",
+                got=f"{shards} on {ranks.size} ranks",
+                expected="at least one shard a rank",
+                advice=f"Start {shards} ranks, or begin a run with more shards, which have other bits.",
+            )
+        self.shards, self.ranks = shards, ranks
+        self._span = own_span(shards, ranks.size, ranks.rank)
+        self.threads = min(self._span[1] - self._span[0], threads or ranks.cores)
+        self.in_flight = min(self.threads, in_flight or self.threads)
         self._gradients: list[Parameters] = []
+        self._received: list[Array] = []
 
     def __enter__(self) -> ShardPool:
         self._limits = threadpool_limits(1, user_api="blas")
@@ -74,45 +102,215 @@ class ShardPool:
         self._limits.restore_original_limits()
 
     def gradients(self, model: MiniBERT, batch: Batch, dropout: RandomStream | None = None) -> ShardSum:
-        """Loss, gradient and number of right predictions of `batch`, summed over its shards."""
-        layout = (model.parameters.table, model.dtype)
-        if not self._gradients or (self._gradients[0].table, self._gradients[0].buffer.dtype) != layout:
-            self._gradients = [Parameters(model.config, model.dtype) for _ in range(self.shards)]
-        bounds = shard_bounds(batch.input_ids.shape[0], self.shards)
-        futures = [
-            self._executor.submit(_shard, model, batch.rows(start, stop), gradients, dropout)
-            for (start, stop), gradients in zip(bounds, self._gradients, strict=True)
-        ]
-        wait(futures)  # all of them, also when one fails: none may still write to a buffer that the next call fills
-        parts = [future.result() for future in futures]
-        self._add_tree()
-        loss_sums, n_masked, n_correct = zip(*parts, strict=True)
-        return ShardSum(_tree_sum(list(loss_sums)), sum(n_masked), sum(n_correct), self._gradients[0].buffer)
+        """Loss, gradient and number of right predictions of the global `batch`, summed over the shards of all ranks.
 
-    def _add_tree(self) -> None:
-        """Add all buffers into the first; the threads share the length, each element is added in tree order."""
-        buffers = [gradients.buffer for gradients in self._gradients]
+        A shard that finds no memory halves `in_flight`, and the rank begins its shards anew: to the same bits.
 
-        def add(part: slice) -> None:
-            for piece in blocks(part.stop - part.start):
-                piece = slice(part.start + piece.start, part.start + piece.stop)
-                distance = 1
-                while distance < len(buffers):
-                    for i in range(0, len(buffers) - distance, 2 * distance):
-                        buffers[i][piece] += buffers[i + distance][piece]
-                    distance *= 2
-
-        self.elementwise(add, buffers[0].size)
+        Raises:
+            MemoryError: there is none even for one shard at a time.
+            FloatingPointError, or whatever else a shard raises; on all ranks, that of the lowest shard's rank.
+        """
+        parts: list[Part] = []
+        nodes: dict[int, Array] = {}
+        failure: Exception | None = None
+        try:
+            parts, nodes = self._own_shards(model, batch, dropout)
+        except Exception as error:
+            failure = error
+        try:  # the numbers before the buffers: a rank that has failed sends none, and the others wait for none
+            everyone = self.ranks.gather((parts, failure and portable(failure)))
+            for rank, (_, failed) in enumerate(everyone):
+                if failed is not None:
+                    raise failure if failure and rank == self.ranks.rank else failed
+        finally:
+            failure = None  # it holds this frame, which would hold it
+        gradient = nodes[self._span[0]] if self.ranks.size == 1 else self._sum_over_ranks(nodes)
+        loss_sums, n_masked, n_correct = zip(*(part for parts, _ in everyone for part in parts), strict=True)
+        return ShardSum(_tree_sum(list(loss_sums)), sum(n_masked), sum(n_correct), gradient)
 
     def elementwise(self, function: Callable[[slice], None], size: int) -> None:
         """Run `function` on one part of a vector of `size` elements a thread; it must treat each element by itself."""
         parts = [slice(size * i // self.threads, size * (i + 1) // self.threads) for i in range(self.threads)]
         list(self._executor.map(function, parts))
 
+    def _own_shards(
+        self, model: MiniBERT, batch: Batch, dropout: RandomStream | None
+    ) -> tuple[list[Part], dict[int, Array]]:
+        """The numbers of this rank's shards, and the gradients of the subtrees that they are, by first shard."""
+        while True:
+            try:
+                return self._own_shards_at_once(model, batch, dropout)
+            except MemoryError:
+                if self.in_flight == 1:
+                    raise
+            self.in_flight //= 2
+            self._gradients = []
+            give_freed_memory_back()
 
-def _shard(
-    model: MiniBERT, batch: Batch, gradients: Parameters, dropout: RandomStream | None
-) -> tuple[float, int, int]:
+    def _own_shards_at_once(
+        self, model: MiniBERT, batch: Batch, dropout: RandomStream | None
+    ) -> tuple[list[Part], dict[int, Array]]:
+        self._make_room(model)
+        bounds = shard_bounds(batch.input_ids.shape[0], self.shards)
+        work = _Work(
+            lambda shard, gradients: _shard(model, batch.rows(*bounds[shard]), gradients, dropout),
+            self._span,
+            self.shards,
+            list(self._gradients),
+        )
+        futures = [self._executor.submit(work.until_done) for _ in range(self.in_flight)]
+        try:
+            wait(futures)  # all of them, also when one fails: none may still write to a buffer that the next call fills
+        except BaseException:
+            work.stop()
+            raise
+        for future in futures:
+            future.result()
+        parts, stops, buffers = work.result()
+        self._add(buffers, additions(stops.items(), self.shards))
+        return parts, buffers
+
+    def _make_room(self, model: MiniBERT) -> None:
+        """Have the buffers that this rank needs for its shards, and for what other ranks send."""
+        layout = (model.parameters.table, model.dtype)
+        needed = buffers_needed(self._span, self.shards, self.in_flight)
+        made = self._gradients
+        if len(made) == needed and (made[0].table, made[0].buffer.dtype) == layout:
+            return
+        self._gradients, self._received = [], []
+        try:
+            self._gradients = [Parameters(model.config, model.dtype) for _ in range(needed)]
+        except ConfigError as error:  # what the model itself would say; here there is something to try first
+            raise MemoryError(str(error)) from error
+        start, stop = shard_bounds(model.parameters.buffer.size, self.ranks.size)[self.ranks.rank]
+        foreign = sum(len(self._nodes(rank)) for rank in range(self.ranks.size) if rank != self.ranks.rank)
+        self._received = [np.empty(stop - start, model.dtype) for _ in range(foreign)]
+
+    def _nodes(self, rank: int) -> list[Span]:
+        return subtrees(*own_span(self.shards, self.ranks.size, rank), self.shards)
+
+    def _sum_over_ranks(self, own: dict[int, Array]) -> Array:
+        """The whole sum, from what each rank has added up: every rank adds one slice of the vector in tree order."""
+        me, size = self.ranks.rank, self.ranks.size
+        others = [rank for rank in range(size) if rank != me]
+        total = own[self._span[0]]
+        slices = [slice(start, stop) for start, stop in shard_bounds(total.size, size)]
+        foreign = [(rank, first) for rank in others for first, _ in self._nodes(rank)]
+        received = {first: array for (_, first), array in zip(foreign, self._received, strict=True)}
+        self.ranks.exchange(
+            [(rank, own[first][slices[rank]]) for rank in others for first in sorted(own)],
+            [(rank, received[first]) for rank, first in foreign],
+        )
+        mine = {first: gradient[slices[me]] for first, gradient in own.items()} | received
+        spans = [span for rank in range(size) for span in self._nodes(rank)]
+        self._add(mine, additions(spans, self.shards))
+        total[slices[me]] = mine[0]
+        self.ranks.exchange(
+            [(rank, total[slices[me]]) for rank in others], [(rank, total[slices[rank]]) for rank in others]
+        )
+        return total
+
+    def _add(self, buffers: dict[int, Array], sums: list[tuple[int, int]]) -> None:
+        """Add buffers to buffers in the order given; the threads share the length."""
+
+        def add(part: slice) -> None:
+            for piece in blocks(part.stop - part.start):
+                piece = slice(part.start + piece.start, part.start + piece.stop)
+                for left, right in sums:
+                    buffers[left][piece] += buffers[right][piece]
+
+        if sums:
+            self.elementwise(add, next(iter(buffers.values())).size)
+
+
+class _Work:
+    """The shards of one rank in one batch: taken in order by threads, added up where a buffer is wanted.
+
+    Sums that need not be formed earlier are left to the end, when all threads share them.
+    """
+
+    def __init__(
+        self, run: Callable[[int, Parameters], Part], span: Span, shards: int, buffers: list[Parameters]
+    ) -> None:
+        self._run, self._shards = run, shards
+        self._next, self._stop = span
+        self._free = buffers
+        self._stops: dict[int, int] = {}
+        self._sums: dict[int, Parameters] = {}
+        """The nodes that are done, and where they end, by first shard."""
+        self._parts: dict[int, Part] = {}
+        self._errors: dict[int, Exception] = {}
+        self._changed = threading.Condition()
+
+    def until_done(self) -> None:
+        """One thread's work: a shard, and another, until there are no more or one has failed."""
+        while taken := self._take():
+            shard, gradients = taken
+            try:
+                part = self._run(shard, gradients)
+            except Exception as error:
+                with self._changed:
+                    self._errors[shard] = error
+                    self._changed.notify_all()
+                return
+            with self._changed:
+                self._parts[shard] = part
+            self._done(shard, shard + 1, gradients)
+
+    def stop(self) -> None:
+        """Begin no more shards."""
+        with self._changed:
+            self._next = self._stop
+            self._changed.notify_all()
+
+    def result(self) -> tuple[list[Part], dict[int, int], dict[int, Array]]:
+        """The shards' numbers, and the nodes they were added up to so far: where each ends, and its gradients.
+
+        Raises:
+            MemoryError: one of the shards raised it. Otherwise what the lowest shard raised.
+        """
+        if self._errors:
+            errors = [self._errors[shard] for shard in sorted(self._errors)]
+            self._errors = {}
+            try:
+                raise next((error for error in errors if isinstance(error, MemoryError)), errors[0])
+            finally:
+                errors.clear()
+        parts = [self._parts[shard] for shard in sorted(self._parts)]
+        return parts, self._stops, {first: gradients.buffer for first, gradients in self._sums.items()}
+
+    def _take(self) -> tuple[int, Parameters] | None:
+        """The next shard and a buffer for it; None if there is nothing to begin."""
+        while True:
+            with self._changed:
+                siblings = None
+                while not (over := self._next == self._stop or bool(self._errors)) and not self._free:
+                    siblings = next_addition(self._stops, self._shards)
+                    if siblings:
+                        break
+                    self._changed.wait()
+                if over:
+                    self._changed.notify_all()
+                    return None
+                if siblings is None:
+                    self._next += 1
+                    return self._next - 1, self._free.pop()
+                left, right = siblings
+                stop = self._stops.pop(right)
+                del self._stops[left]
+                total, added = self._sums.pop(left), self._sums.pop(right)
+            total.buffer += added.buffer
+            self._done(left, stop, total, free=added)
+
+    def _done(self, first: int, stop: int, gradients: Parameters, free: Parameters | None = None) -> None:
+        with self._changed:
+            self._stops[first], self._sums[first] = stop, gradients
+            if free is not None:
+                self._free.append(free)
+            self._changed.notify_all()
+
+
+def _shard(model: MiniBERT, batch: Batch, gradients: Parameters, dropout: RandomStream | None) -> Part:
     correct = 0
 
     def count_correct(name: str, value: Array) -> Array:
