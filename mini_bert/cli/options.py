@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 from tyro.conf import FlagCreatePairsOff, UseAppendAction, arg
 
 from mini_bert.config.schema import Config, Section
+
+if TYPE_CHECKING:
+    from mini_bert.config.load import Resolved
 
 Flag = FlagCreatePairsOff[bool]
 """`--json` alone, without a `--no-json`."""
@@ -52,11 +56,16 @@ class ConfigOptions:
     run_name: Annotated[str | None, option("name of the run, a folder in runs/", "NAME", name="run")] = None
     seed: Annotated[int | None, option("seed of every random draw", "INT")] = None
     threads: Annotated[int | None, option("worker threads; they change the time, never the result", "INT")] = None
+    environment: Annotated[str | None, option("overlay of the files to use, e.g. server", "NAME")] = None
     settings: Annotated[Settings, arg(name="")] = field(default_factory=dict)
 
     def load(self, *beneath: str, overrides: Mapping[str, object] | None = None) -> Config:
-        """The configuration: `beneath` first, then `--config`s, then options, then `overrides`."""
-        from mini_bert.config.load import load_config
+        """The configuration: `beneath` first, then `--config`s, variables, options, and last `overrides`."""
+        return self.resolve(*beneath, overrides=overrides).config
+
+    def resolve(self, *beneath: str, overrides: Mapping[str, object] | None = None) -> Resolved:
+        """As `load`, with the origin of each setting."""
+        from mini_bert.config.load import resolve
 
         short = {
             "data.corpus": tuple(name for names in self.corpus for name in names) or None,
@@ -68,4 +77,9 @@ class ConfigOptions:
             f"{section}.{name}": value for section, values in self.settings.items() for name, value in values.items()
         }
         given |= {name: value for name, value in short.items() if value is not None}
-        return load_config([*beneath, *self.config], given | dict(overrides or {}))
+        return resolve(
+            [*beneath, *self.config],
+            given | dict(overrides or {}),
+            environment=self.environment,
+            variables=os.environ,
+        )

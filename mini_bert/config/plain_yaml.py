@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from yaml.composer import ComposerError
@@ -41,7 +42,15 @@ class _PlainLoader(yaml.SafeLoader):
 _PlainLoader.add_constructor(None, _PlainLoader.construct_undefined)
 
 
-def read_mapping(path: Path) -> dict[Any, Any]:
+class Document(NamedTuple):
+    """What a file holds."""
+
+    values: dict[Any, Any]
+    lines: dict[tuple[str, ...], int]
+    """The line of each key, by the keys that lead to it; hyphens as underscores."""
+
+
+def read_document(path: Path) -> Document:
     """The mapping that a file holds.
 
     Raises:
@@ -57,25 +66,46 @@ def read_mapping(path: Path) -> dict[Any, Any]:
         raise ConfigError(
             str(path), got=f"more than {_MOST_BYTES:,} bytes", expected="a configuration of a page or two"
         )
-    values = _parse(data, path)
+    values, node = _parse(data, str(path), "a YAML mapping of sections, in UTF-8")
     if not isinstance(values, dict):
-        raise _refused(path, shown(values) if data.strip() else "an empty file")
-    return values
+        raise ConfigError(
+            str(path),
+            got=shown(values) if data.strip() else "an empty file",
+            expected="a YAML mapping of sections, in UTF-8",
+        )
+    return Document(values, dict(_lines(node)))
 
 
-def _parse(data: bytes, path: Path) -> object:
+def read_flow(text: str, source: str) -> object:
+    """The value of a YAML text of one line.
+
+    Raises:
+        ConfigError: it is no plain YAML; `source` is what the message calls it.
+    """
+    return _parse(text.encode("utf-8", "surrogateescape"), source, "a value in YAML")[0]
+
+
+def _parse(data: bytes, source: str, expected: str) -> tuple[object, yaml.Node | None]:
     try:
-        return yaml.load(data.decode("utf-8-sig"), _PlainLoader)
+        loader = _PlainLoader(data.decode("utf-8-sig"))
+        node = loader.get_single_node()
+        return None if node is None else loader.construct_document(node), node
     except UnicodeDecodeError as error:
-        raise _refused(path, f"a byte at {error.start} that is not UTF-8") from None
+        got = f"a byte at {error.start} that is not UTF-8"
     except yaml.MarkedYAMLError as error:
         line = f" in line {error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise _refused(path, f"{error.problem or error.context}{line}") from None
+        got = f"{error.problem or error.context}{line}"
     except yaml.reader.ReaderError as error:
-        raise _refused(path, f"the character {chr(error.character)!r} at {error.position}") from None
+        got = f"the character {chr(error.character)!r} at {error.position}"
     except (ValueError, OverflowError, RecursionError) as error:  # a date of month 99, 5,000 digits, 2,000 brackets
-        raise _refused(path, f"a value that cannot be read ({type(error).__name__})") from None
+        got = f"a value that cannot be read ({type(error).__name__})"
+    raise ConfigError(source, got=got, expected=expected)
 
 
-def _refused(path: Path, got: str) -> ConfigError:
-    return ConfigError(str(path), got=got, expected="a YAML mapping of sections, in UTF-8")
+def _lines(node: yaml.Node | None, keys: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
+    """Keys and their lines, as deep as settings of an environment stand."""
+    if isinstance(node, yaml.MappingNode) and len(keys) < 4:
+        for key, value in node.value:
+            here = (*keys, str(key.value).replace("-", "_"))
+            yield here, key.start_mark.line + 1
+            yield from _lines(value, here)

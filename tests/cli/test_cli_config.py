@@ -76,3 +76,94 @@ def test_bad_configurations_end_in_one_line_and_exit_code_2(capsys, tmp_path, wo
     assert err.count("\n") == 1
     for reason in reasons:
         assert reason in err
+
+
+FILE = """extends: model/tiny
+train: {batch_size: 16}
+environments:
+  server: {train: {batch_size: 256}}
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(FILE)
+    for name, rate in (("first", 1e-3), ("second", 2e-3)):
+        run = tmp_path / "runs" / name
+        run.mkdir(parents=True)
+        (run / "config.yaml").write_text(f"train: {{lr: {rate}}}\nrun: {{name: {name}}}")
+    return tmp_path
+
+
+def test_options_win_over_variables_and_variables_over_environments(capsys, here, monkeypatch):
+    words = ["--config", "mine.yaml"]
+    assert shown(capsys, *words)["train"]["batch_size"] == 16
+    assert shown(capsys, *words, "--environment", "server")["train"]["batch_size"] == 256
+    monkeypatch.setenv("MINI_BERT_ENVIRONMENT", "server")
+    assert shown(capsys, *words)["train"]["batch_size"] == 256
+    monkeypatch.setenv("MINI_BERT__TRAIN__BATCH_SIZE", "64")
+    assert shown(capsys, *words)["train"]["batch_size"] == 64
+    assert shown(capsys, *words, "--train.batch-size", "32")["train"]["batch_size"] == 32
+
+
+def test_the_origin_of_every_value_is_shown(capsys, here, monkeypatch):
+    monkeypatch.setenv("MINI_BERT__TRAIN__LR", "2e-3")
+    words = ["config", "show", "--origins", "--config", "mine.yaml", "--environment", "server", "--seed", "3"]
+    assert main(words) == 0
+    lines = [line.split("#") for line in capsys.readouterr().out.splitlines() if "#" in line]
+    origins = {value.strip(): origin.strip() for value, origin in lines}
+    assert origins["hidden_size: 96"] == "preset model/tiny"
+    assert origins["batch_size: 256"] == "mine.yaml, line 4 (environment server)"
+    assert origins["lr: 0.002"] == "MINI_BERT__TRAIN__LR"
+    assert origins["seed: 3"] == "option"
+    assert origins["shards: 4"] == "default"
+    assert len(lines) == sum(map(len, load_config().to_dict().values()))
+    config = shown(capsys, *words[2:])
+    assert config["train"]["lr"] == {"value": 0.002, "origin": "MINI_BERT__TRAIN__LR"}
+    assert config["train"]["shards"] == {"value": 4, "origin": "default"}
+
+
+def test_diff_ends_like_diff_and_names_both_sides(capsys, here):
+    assert main(["config", "diff", "first", "runs/first/config.yaml"]) == 0
+    assert capsys.readouterr().out == ""
+    assert main(["config", "diff", "first", "runs/second"]) == 1
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[3] == [
+        "train.lr",
+        "0.001",
+        "runs/first/config.yaml,",
+        "line",
+        "1",
+        "0.002",
+        "runs/second/config.yaml,",
+        "line",
+        "1",
+    ]
+    assert [row[0] for row in rows[3:]] == ["train.lr", "run.name"]
+    assert main(["config", "diff", "model/tiny", "mine.yaml", "--json"]) == 1
+    (found,) = json.loads(capsys.readouterr().out)
+    assert found["setting"] == "train.batch_size"
+    assert found["values"] == [64, 16]
+    assert found["origins"] == ["default", "mine.yaml, line 2"]
+    assert main(["config", "diff", "model/tiny", "frist"]) == 2
+    assert "'frist': got no such file or preset" in capsys.readouterr().err
+
+
+def test_validate_goes_on_after_a_bad_file_and_lists_all(capsys, here):
+    (here / "bad.yaml").write_text("train:\n  lr: fast\n  stepss: 3")
+    assert main(["config", "validate", "mine.yaml", "model/tiny"]) == 0
+    assert capsys.readouterr().out == "mine.yaml: OK\nmodel/tiny: OK\n"
+    assert main(["config", "validate", "bad.yaml", "none.yaml", "mine.yaml"]) == 2
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = out.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == [
+        "bad.yaml: 2 problems",
+        "none.yaml: a problem",
+        "mine.yaml: OK",
+    ]
+    assert any("train.lr in bad.yaml, line 2: got 'fast'" in line for line in lines)
+    assert main(["config", "validate", "bad.yaml", "mine.yaml", "--json"]) == 2
+    problems = json.loads(capsys.readouterr().out)
+    assert list(map(len, problems.values())) == [2, 0]

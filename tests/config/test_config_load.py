@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mini_bert.config.load import dump_config, load_config
 from mini_bert.config.presets import preset_names, preset_purpose
 from mini_bert.config.schema import Config, ModelConfig, TrainConfig
+from mini_bert.config.validate import problems_of
 from mini_bert.errors import ConfigError
 
 
@@ -148,8 +149,10 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_bad_yaml_is_refused_with_its_reason(write, case):
     text, reasons = REFUSED[case]
+    path = write(text)
+    assert problems_of(path)
     with pytest.raises(ConfigError) as refused:
-        load_config([write(text)])
+        load_config([path])
     for reason in reasons:
         assert reason in str(refused.value)
     assert "pydantic" not in str(refused.value)
@@ -195,10 +198,11 @@ _NAMES = st.sampled_from([*Config.model_fields, "lr", "extends", "hidden-size", 
 
 
 def _loads_or_is_refused(path: Path) -> bool:
+    problems = problems_of(path)
     try:
-        return isinstance(load_config([path]), Config)
+        return isinstance(load_config([path]), Config) and not problems
     except ConfigError as error:
-        return 0 < len(str(error)) < 1000
+        return 0 < len(str(error)) < 1000 and bool(problems)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
