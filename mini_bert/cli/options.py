@@ -67,6 +67,22 @@ class ConfigOptions:
         """As `load`, with the origin of each setting."""
         from mini_bert.config.load import resolve
 
+        return resolve(
+            [*beneath, *self.config],
+            self._given() | dict(overrides or {}),
+            environment=self.environment,
+            variables=os.environ,
+        )
+
+    def told(self, section: str, setting: str) -> Any:
+        """What an option, or else a variable, says of one setting; None where neither says anything."""
+        from mini_bert.config.variables import layer_of_variables
+
+        of_variables = layer_of_variables(os.environ).sections.get(section, {})
+        return self._given().get(f"{section}.{setting}", of_variables.get(setting))
+
+    def _given(self) -> dict[str, object]:
+        """The settings that options give, by `section.setting`."""
         short = {
             "data.corpus": tuple(name for names in self.corpus for name in names) or None,
             "run.name": self.run_name,
@@ -76,10 +92,4 @@ class ConfigOptions:
         given = {
             f"{section}.{name}": value for section, values in self.settings.items() for name, value in values.items()
         }
-        given |= {name: value for name, value in short.items() if value is not None}
-        return resolve(
-            [*beneath, *self.config],
-            given | dict(overrides or {}),
-            environment=self.environment,
-            variables=os.environ,
-        )
+        return given | {name: value for name, value in short.items() if value is not None}

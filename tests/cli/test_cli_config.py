@@ -5,6 +5,7 @@ import json
 import pytest
 
 from mini_bert.cli import main
+from mini_bert.cli.options import ConfigOptions
 from mini_bert.config.load import load_config
 from mini_bert.config.presets import preset_names
 
@@ -167,3 +168,11 @@ def test_validate_goes_on_after_a_bad_file_and_lists_all(capsys, here):
     assert main(["config", "validate", "bad.yaml", "mine.yaml", "--json"]) == 2
     problems = json.loads(capsys.readouterr().out)
     assert list(map(len, problems.values())) == [2, 0]
+
+
+def test_a_single_setting_can_be_asked_for_before_all_are_known(monkeypatch):
+    assert ConfigOptions().told("run", "name") is None
+    monkeypatch.setenv("MINI_BERT__RUN__NAME", "first")
+    assert ConfigOptions().told("run", "name") == "first"
+    assert ConfigOptions(run_name="second").told("run", "name") == "second"
+    assert ConfigOptions(settings={"run": {"directory": "/x"}}).told("run", "directory") == "/x"
