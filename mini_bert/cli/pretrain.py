@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from mini_bert.cli.results import command, print_result
 
 if TYPE_CHECKING:
     from mini_bert.config.schema import Config
+    from mini_bert.training.ranks import Ranks
     from mini_bert.training.report import PretrainResult
 
 
@@ -35,6 +37,7 @@ def pretrain(
       mini-bert pretrain --corpus enwiki-2018 --corpus novels=2 --train.minutes 60
       mini-bert pretrain --corpus 'my/*.txt' --config model/small --train.batch-size 128 --train.lr 2e-3
       mini-bert pretrain --run first --resume auto
+      mpirun -n 4 mini-bert pretrain --run first --resume auto      # the same bits on any number of processes
 
     Args:
         json: the result as JSON.
@@ -45,28 +48,38 @@ def pretrain(
 
 
 def train_and_show(config: Config, *, json: bool) -> int:
-    """Tokenise, train with a display, and print what came out."""
+    """Tokenise, train with a display, and print what came out; of the ranks of an MPI job, the first one speaks."""
+    from mini_bert.training.ranks import ranks_of_this_job
+
+    ranks = ranks_of_this_job()
+    with ranks.together():
+        return _train_and_show(config, ranks, json=json)
+
+
+def _train_and_show(config: Config, ranks: Ranks, *, json: bool) -> int:
     from mini_bert.cli.progress import preparation
     from mini_bert.cli.training_display import training_display
     from mini_bert.data.batches import held_out_batches
-    from mini_bert.data.tokens import open_tokens
     from mini_bert.evaluation.closing_report import closing_report, keep_report
     from mini_bert.evaluation.masked_lm import evaluate_masked_lm
-    from mini_bert.training.pretrain import pretrain
+    from mini_bert.training.pretrain import open_in_turn, pretrain
     from mini_bert.training.resuming import find_beginning, run_folder
 
-    if config.run.name or config.run.resume:
-        find_beginning(config, run_folder(config))  # a name that is taken is refused now, not after reading the texts
-    with preparation() as progress:
-        tokens = open_tokens(config.data, config.tokenizer, config.model.vocab_size, progress=progress)
-    batches = held_out_batches(tokens.held_out, config, tokens.tokenizer)
-    with training_display() as display:
+    if config.run.name or config.run.resume:  # a name that is taken is refused now, not after reading the texts
+        ranks.on_first(lambda: find_beginning(config, run_folder(config)) and None)
+    with preparation() if ranks.first else nullcontext() as progress:
+        tokens = open_in_turn(config, ranks, progress=progress)
+    batches = held_out_batches(tokens.held_out, config, tokens.tokenizer) if ranks.first else []
+    with training_display() if ranks.first else nullcontext() as display:
         result = pretrain(
             config,
             tokens=tokens,
             evaluate=lambda model: evaluate_masked_lm(model, batches).to_dict(),
             report=display,
+            ranks=ranks,
         )
+    if display is None:
+        return _interrupted_code(result) if result.interrupted else DONE
     if result.interrupted:
         return _interrupted(result, config)
     try:
@@ -102,6 +115,10 @@ def _interrupted(result: PretrainResult, config: Config) -> int:
         f"Go on with: {command()} pretrain --run {result.run.name}{where} --resume auto",
         file=sys.stderr,
     )
+    return _interrupted_code(result)
+
+
+def _interrupted_code(result: PretrainResult) -> int:
     return INTERRUPTED if result.signal == signal.SIGINT else 128 + (result.signal or 0)
 
 
@@ -128,7 +145,8 @@ def _print_next(result: PretrainResult, config: Config, example: str) -> None:
     print(
         f"""
 The run is in {result.run}, its last checkpoint in {result.checkpoint}
-(a Hugging Face model folder: transformers opens it as it is).
+(a Hugging Face model folder: transformers opens it as it is). SHA-256 of parameters and moments:
+{result.sha256}
 
 What to try next
   {say} fill-mask {name} {shlex.quote(example)}

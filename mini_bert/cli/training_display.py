@@ -40,7 +40,11 @@ class TrainingDisplay(Report):
     def started(self, info: RunInfo) -> None:
         """Say what is trained on what."""
         self.info = info
+        from mini_bert.reports.forecast import lines
+
         self.say(heading(info))
+        for line in lines(info.forecast):
+            self.say(line)
         guessing, (frequencies, itself) = math.log(info.config.model.vocab_size), info.references
         self.say(
             f"Loss in nats: {guessing:.2f} is guessing, {frequencies:.2f} knows how often each piece occurs; "
@@ -152,10 +156,11 @@ def heading(info: RunInfo) -> str:
     shape = f"L={m.num_hidden_layers} H={m.hidden_size} A={m.num_attention_heads} I={m.intermediate_size}"
     shape += f" T={m.max_position_embeddings} V={m.vocab_size}"
     going_on = f", from step {info.first_step:,}" if info.first_step else ""
+    ranks = f"{info.ranks} ranks of " if info.ranks > 1 else ""
     return (
         f"{Path(info.run)}: {info.parameters:,} parameters ({shape}) on {corpora} ({info.train_tokens:,} tokens), "
         f"{info.steps:,} steps of {info.config.train.batch_size} rows{going_on}, "
-        f"{info.threads} thread{'s' * (info.threads != 1)}"
+        f"{ranks}{info.threads} thread{'s' * (info.threads != 1)}"
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from mini_bert.training.step import StepResult
@@ -54,15 +54,24 @@ class Progress:
     tokens: int = 0
     seconds: float = 0.0
     skipped: int = 0
-    skipped_in_a_row: int = 0
     best_loss: float | None = None
     best_step: int | None = None
+    stopped: str | None = None
+    """Why the run ended before its last step, if it did so by itself."""
+    evaluation_seconds: float = 0.0
+    """Of the last evaluation."""
     window: Window = field(default_factory=Window)
 
     @classmethod
     def restored(cls, saved: Mapping[str, Any]) -> Progress:
-        """The counters as `asdict` gave them."""
-        return cls(**{**saved, "window": Window(**saved["window"])})
+        """The counters as `asdict` gave them; what an older version counted and this one does not is passed over."""
+        known = {entry.name: saved[entry.name] for entry in fields(cls) if entry.name in saved}
+        return cls(**{**known, "window": Window(**saved["window"])})
+
+    def take_window(self) -> dict[str, float]:
+        """The means since the last record; a new window begins."""
+        means, self.window = self.window.means(), Window()
+        return means
 
     def count(self, result: StepResult, seconds: float) -> None:
         """Count a step and the seconds that it took."""
@@ -70,4 +79,3 @@ class Progress:
         self.tokens += result.tokens
         self.seconds += seconds
         self.skipped += result.skipped
-        self.skipped_in_a_row = self.skipped_in_a_row + 1 if result.skipped else 0

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mini_bert.config.schema import Config
+from mini_bert.training.forecast import Forecast
 from mini_bert.training.phases import References
 from mini_bert.training.step import StepResult
 
@@ -27,6 +28,10 @@ class RunInfo(NamedTuple):
     train_tokens: int
     references: References
     """What the pieces' frequencies alone can reach, in nats."""
+    ranks: int
+    """Processes of the job."""
+    forecast: Forecast
+    """What the run will cost, from a few measured steps."""
 
 
 class Report:
@@ -77,6 +82,8 @@ class PretrainResult(NamedTuple):
     """Of parameters and moments."""
     signal: int | None = None
     """The signal that ended the run early."""
+    stopped: str | None = None
+    """Why the run ended early by itself (`health.stop_after_evaluations`)."""
 
     @property
     def interrupted(self) -> bool:

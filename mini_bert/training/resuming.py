@@ -10,19 +10,30 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mini_bert.config.schema import Config
+from mini_bert.config.schema import Config, HealthConfig
 from mini_bert.data.tokens import TokenCorpus
 from mini_bert.errors import CheckpointError, ConfigError, DataError
 from mini_bert.interop import manifest
 from mini_bert.training.checkpoint import checkpoints, newest_verified, step_of
 
 _WITHOUT_EFFECT = {
-    "run": {"name", "directory", "threads", "resume"},
-    "train": {"minutes", "in_flight", "save_every", "evaluate_every", "log_every", "keep_checkpoints"},
+    "run": {"name", "directory", "threads", "resume", "trackers"},
+    "train": {
+        "minutes",
+        "in_flight",
+        "save_every",
+        "evaluate_every",
+        "log_every",
+        "keep_checkpoints",
+        "on_save_error",
+        "verify_ranks_every",
+    },
+    "health": set(HealthConfig.model_fields),
     "evaluation": {"batch_size", "mask_seed"},
     "data": {"held_out_rows"},
 }
-"""Settings that do not change what is learned: these may differ when a run goes on."""
+"""Settings that do not change what is learned: these may differ when a run goes on. Those of `health` do change it, but
+only where something goes wrong, and to change them is what one then resumes for."""
 
 
 class Beginning(NamedTuple):

@@ -1,0 +1,258 @@
+"""The loop: one training step after the other, with its records, checkpoints and remedies, to the last or to a stop."""
+
+from __future__ import annotations
+
+import copy
+import json
+import signal as signals
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mini_bert.atomic_files import replace_file
+from mini_bert.errors import NonFiniteError, StorageError
+from mini_bert.model.bert import MiniBERT
+from mini_bert.training import run_manifest
+from mini_bert.training.checkpoint import model_and_optimizer_sha256
+from mini_bert.training.course import Course
+from mini_bert.training.forecast import Forecast
+from mini_bert.training.health import Health, Remedy, incident, incident_text
+from mini_bert.training.journal import Journal
+from mini_bert.training.parallel import ShardPool
+from mini_bert.training.phases import learning_phase
+from mini_bert.training.progress import Progress
+from mini_bert.training.ranks import Ranks
+from mini_bert.training.report import PretrainResult, RunInfo
+from mini_bert.training.resuming import learning_sha256
+from mini_bert.training.step import StepResult, training_step
+from mini_bert.training.stop_signals import StopSignals
+
+Evaluate = Callable[[MiniBERT], Mapping[str, Any]]
+
+
+def train(
+    course: Course, evaluate: Evaluate | None, journal: Journal, pool: ShardPool, expected: Forecast
+) -> PretrainResult:
+    """Take `course` to its last step, or to a signal, or to where its health says stop; all is saved then.
+
+    Raises:
+        StorageError: a checkpoint or a record could not be written.
+        NonFiniteError: too many updates in a row were skipped.
+        RanksDifferError: the ranks do not hold the same parameters.
+    """
+    _begin(course, journal, pool, expected)
+    begun, first_step = time.perf_counter(), course.state.step
+    try:
+        saved, signal = _steps(course, evaluate, journal, pool)
+    except BaseException as error:
+        if course.ranks.first:
+            failed, seconds = f"failed: {type(error).__name__}: {error}", time.perf_counter() - begun
+            run_manifest.end(course.run, step=course.state.step, sha256=None, seconds=seconds, ended=failed)
+        raise
+    state, steps = course.state, expected.steps
+    result = PretrainResult(
+        course.run,
+        saved,
+        state.model,
+        state.step,
+        steps,
+        journal.newest.get("train", {}),
+        journal.newest.get("evaluation", {}),
+        model_and_optimizer_sha256(state),
+        signal if state.step < steps else None,
+        course.progress.stopped,
+    )
+    _end(result, journal, course.ranks, state.step - first_step, time.perf_counter() - begun)
+    return result
+
+
+def _steps(course: Course, evaluate: Evaluate | None, journal: Journal, pool: ShardPool) -> tuple[Path, int | None]:
+    """The steps; returns the last checkpoint, and the signal that ended them."""
+    config, state, train, ranks = course.config, course.state, course.config.train, course.ranks
+    assert train.steps is not None
+    saved: Path | None = None
+    good = (state.step, course.progress, course.health)
+    with StopSignals() as stop:
+        signal = _agreed(stop, ranks)
+        while state.step < train.steps and signal is None and course.progress.stopped is None:
+            begin, in_flight = time.perf_counter(), pool.in_flight
+            batch = course.stream.batch(state.step + course.health.batch_offset)
+            result = training_step(state, batch, config, train.steps, pool, course.health.lr_scale)
+            if result.skipped and course.health.skipped_in_a_row == 0:
+                good = copy.deepcopy((state.step - 1, course.progress, course.health))
+            course.progress.count(result, time.perf_counter() - begin)
+            if pool.in_flight < in_flight:
+                journal.warn(
+                    f"Step {state.step}: memory ran out with {in_flight} shards in flight; from here on it is "
+                    f"{pool.in_flight} at once, with the same bits."
+                )
+            journal.report.ticked(result)
+            if result.skipped:
+                _record_skip(course, result, journal)
+            remedy = course.health.after_step(result, config.health)
+            if remedy is not None and remedy.kind == "give up":
+                _give_up(course, good, remedy, journal)
+            if remedy is not None and remedy.kind == "roll back":
+                _roll_back(course, remedy, journal)
+                continue
+            _say(course, remedy, journal)
+            last = state.step == train.steps
+            if last or state.step % train.log_every == 0:
+                journal.report.stepped(journal.record("train", state.step, _measured(course, journal, result.lr)))
+            best = False
+            if evaluate is not None and (last or state.step % train.evaluate_every == 0):
+                best = evaluate_now(course, evaluate, journal)
+            if ranks.size > 1 and (last or state.step % train.verify_ranks_every == 0):
+                ranks.same(f"the parameters after step {state.step}", model_and_optimizer_sha256(state))
+            if not last and (best or state.step % train.save_every == 0):
+                saved = _save(course, journal, may_fail=train.on_save_error == "go-on") or saved
+            signal = _agreed(stop, ranks)
+        if saved is None or saved.name != f"checkpoint-{state.step}":
+            saved = _save(course, journal)
+    assert saved is not None
+    return saved, signal
+
+
+def _begin(course: Course, journal: Journal, pool: ShardPool, expected: Forecast) -> None:
+    config, state, ranks = course.config, course.state, course.ranks
+    course.facts["config_sha256"] = learning_sha256(config)
+    info = RunInfo(
+        course.run,
+        config,
+        state.step,
+        expected.steps,
+        state.model.parameters.buffer.size,
+        pool.threads,
+        course.stream.steps_per_epoch,
+        course.train_tokens,
+        course.references,
+        ranks.size,
+        expected,
+    )
+    warnings = ranks.on_first(
+        lambda: run_manifest.begin(
+            course.run, config, course.facts, first_step=state.step, threads=pool.threads, ranks=ranks.size
+        )
+    )
+    start = {**course.facts, "steps": expected.steps, "references": course.references._asdict()}
+    journal.record("start", state.step, {**start, "forecast": expected._asdict()})
+    journal.note("started", step=state.step, steps=expected.steps, threads=pool.threads, ranks=ranks.size)
+    journal.report.started(info)
+    for warning in warnings:
+        journal.warn(warning)
+
+
+def _end(result: PretrainResult, journal: Journal, ranks: Ranks, steps_done: int, seconds: float) -> None:
+    ended = "finished"
+    if result.signal is not None:
+        ended = signals.Signals(result.signal).name
+    elif result.stopped is not None:
+        ended = "early stop"
+    ranks.on_first(
+        lambda: run_manifest.end(result.run, step=result.step, sha256=result.sha256, seconds=seconds, ended=ended),
+    )
+    journal.note(
+        "ended", how=ended, step=result.step, steps_done=steps_done, sha256=result.sha256, seconds=round(seconds, 3)
+    )
+    journal.report.finished(result)
+
+
+def _measured(course: Course, journal: Journal, lr: float) -> dict[str, Any]:
+    """What a record of training steps says, of the steps since the one before."""
+    step, progress = course.state.step, course.progress
+    measured = progress.take_window()
+    history = [*journal.losses, (step, measured["loss"])] if measured["loss"] is not None else journal.losses
+    steps_left = (course.config.train.steps or step) - step
+    return {
+        "epoch": course.stream.epoch(step - 1),
+        **measured,
+        "lr": lr,
+        "tokens": progress.tokens,
+        "seconds": progress.seconds,
+        "seconds_left": steps_left * progress.seconds / step,
+        "phase": learning_phase([at for at, _ in history], [loss for _, loss in history], course.references),
+    }
+
+
+def evaluate_now(course: Course, evaluate: Evaluate, journal: Journal) -> bool:
+    """Score the model; whether its loss is the best so far."""
+    step, progress, begin = course.state.step, course.progress, time.perf_counter()
+    measured = course.ranks.on_first(lambda: dict(evaluate(course.state.model)))
+    progress.evaluation_seconds = time.perf_counter() - begin
+    record = journal.record("evaluation", step, measured)
+    loss = record.get("loss")
+    better = isinstance(loss, float) and step > 0 and (progress.best_loss is None or loss < progress.best_loss)
+    if better:
+        progress.best_loss, progress.best_step = loss, step
+    journal.report.evaluated(record)
+    if step > 0:
+        _say(course, course.health.after_evaluation(step, loss, course.config.health), journal)
+    return better
+
+
+def _say(course: Course, remedy: Remedy | None, journal: Journal) -> None:
+    """Record a remedy that leaves the loop as it is, or ends it in order."""
+    if remedy is None:
+        return
+    if remedy.kind == "stop":
+        course.progress.stopped = remedy.reason
+    journal.record("remedy", course.state.step, {"remedy": remedy.kind, "reason": remedy.reason})
+    journal.warn(remedy.reason if remedy.kind != "stop" else f"Stopping early: {remedy.reason}")
+
+
+def _save(course: Course, journal: Journal, may_fail: bool = False) -> Path | None:
+    """Write a checkpoint and say so; None if it could not be written and training is to go on."""
+    journal.sync()
+    try:
+        path = course.save()
+    except StorageError as error:
+        if not may_fail:
+            raise
+        journal.warn(str(error))
+        return None
+    journal.record("checkpoint", course.state.step, {"path": str(path.relative_to(course.run))})
+    journal.note("saved", path=str(path), step=course.state.step)
+    journal.report.saved(path)
+    return path
+
+
+def _record_skip(course: Course, result: StepResult, journal: Journal) -> None:
+    found = str(result.found) if result.found else None
+    journal.record("skipped", result.step, {"found": found, "skipped_so_far": course.progress.skipped})
+    journal.warn(f"Step {result.step}: the update was skipped. {found or 'Loss or gradient were not finite.'}")
+
+
+def _roll_back(course: Course, remedy: Remedy, journal: Journal) -> None:
+    """Back to the last checkpoint, and on with batches that were not met yet."""
+    left = course.go_back()
+    step = course.state.step
+    journal.go_on_from(step)
+    journal.record(
+        "rollback", step, {"from_step": left, "reason": remedy.reason, "batch_offset": course.health.batch_offset}
+    )
+    journal.warn(f"{remedy.reason} Went back from step {left} to step {step}; the batches since are passed over.")
+
+
+def _give_up(course: Course, good: tuple[int, Progress, Health], remedy: Remedy, journal: Journal) -> NoReturn:
+    """Save the state before the updates that were skipped, which did not change it, and say what happened."""
+    told = incident(course.health, course.state, course.config.health, remedy.reason)
+    file = course.run / f"incident-{course.state.step}.json"
+    course.state.step, course.progress, course.health = good
+    path = _save(course, journal)
+    course.ranks.on_first(lambda: replace_file(file, json.dumps(told, indent=1).encode()))
+    journal.warn(incident_text(told))
+    raise NonFiniteError(
+        "loss",
+        got=remedy.reason,
+        expected="finite numbers",
+        advice=f"The last good state is {path}; what happened stands in {file}. "
+        "Start anew with a lower --train.lr or a higher --train.warmup-ratio.",
+    )
+
+
+def _agreed(stop: StopSignals, ranks: Ranks) -> int | None:
+    """The signal that any of the ranks has got."""
+    if ranks.size == 1:
+        return stop.received
+    return next((received for received in ranks.gather(stop.received) if received is not None), None)
