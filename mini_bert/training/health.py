@@ -16,7 +16,10 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
+
 from mini_bert.config.schema import HealthConfig
+from mini_bert.model.parameters import Parameters
 from mini_bert.training.step import StepResult, TrainingState
 
 WINDOW = 50
@@ -82,6 +85,8 @@ class Health:
         self.skipped_in_a_row += 1
         self.skipped_since_cut += 1
         found = f" The last: {result.found}" if result.found else ""
+        if result.found is not None and result.found.direction == "parameter":  # no number of steps would heal it
+            return Remedy("give up", f"Step {result.step} found {result.found}")
         if self.skipped_in_a_row >= settings.max_skipped:
             first = result.step - self.skipped_in_a_row + 1
             return Remedy(
@@ -97,12 +102,12 @@ class Health:
     def _after_loss(self, step: int, loss: float, settings: HealthConfig) -> Remedy | None:
         limit = spike_limit(self.losses, settings.spike_deviations)
         before, self.spiking = self.spiking, loss > limit
-        middle = median(self.losses) if self.losses else loss
+        seen, middle = len(self.losses), median(self.losses or [loss])
         self.losses = [*self.losses[1 - WINDOW :], loss]
         if settings.spike == "ignore" or before or not self.spiking:
             return None
         reason = (
-            f"The loss of step {step} is {loss:.4g} nats; the {len(self.losses) - 1} before it had the median "
+            f"The loss of step {step} is {loss:.4g} nats; the {seen} before it had the median "
             f"{middle:.4g}, and above {limit:.4g} is a spike"
         )
         if settings.spike == "warn":
@@ -180,6 +185,7 @@ def _told(result: StepResult) -> dict[str, Any]:
         "lr": result.lr,
         "skipped": result.skipped,
         "found": str(result.found) if result.found else None,
+        "again": result.found is not None and result.found.again,
     }
 
 
@@ -187,11 +193,88 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def not_finite_in(state: TrainingState) -> str | None:
+    """The first parameter or moment that is not finite: such a state is not worth saving. None: all are finite."""
+    for what, buffer in (
+        ("", state.model.parameters.buffer),
+        ("m of ", state.optimizer.m),
+        ("v of ", state.optimizer.v),
+    ):
+        if not np.isfinite(buffer).all():
+            views = Parameters(state.model.config, buffer=buffer).items()
+            return next(f"{what}{name}" for name, view in views if not np.isfinite(view).all())
+    return None
+
+
 def incident(health: Health, state: TrainingState, settings: HealthConfig, reason: str) -> dict[str, Any]:
-    """What happened before a run gave up, as plain values for JSON: `incident-<step>.json`."""
-    return {"step": state.step, "reason": reason, "steps": health.steps, "lr_scale": health.lr_scale}
+    """What happened before a run gave up, as plain values for JSON.
+
+    Keys: step, reason, advice (sentences), lr_scale, rollbacks, settings, steps (the last `REMEMBERED`, oldest first),
+    largest (magnitudes by part of the model, of the parameters and of both moments; null where not finite).
+    """
+    return {
+        "step": state.step,
+        "reason": reason,
+        "advice": _advice(health, state, settings),
+        "lr_scale": health.lr_scale,
+        "rollbacks": health.rollbacks,
+        "settings": settings.model_dump(mode="json"),
+        "steps": [dict(step) for step in health.steps],
+        "largest": _largest(state),
+    }
 
 
 def incident_text(report: Mapping[str, Any]) -> str:
-    """An incident in words, for people."""
-    return str(report["reason"])
+    """An incident in words and tables, for people."""
+
+    def number(value: float | None) -> str:
+        return "not finite" if value is None else f"{value:.4g}"
+
+    lines = [report["reason"], "", f"{'step':>8}  {'loss':>10}  {'grad norm':>10}  {'lr':>10}"]
+    for step in report["steps"]:
+        cells = [f"{number(step[key]):>10}" for key in ("loss", "grad_norm", "lr")]
+        lines.append("  ".join([f"{step['step']:>8}", *cells, step["found"] or ""]).rstrip())
+    lines += ["", f"{'largest':<16}  {'parameter':>10}  {'m':>10}  {'v':>10}"]
+    for part, largest in report["largest"].items():
+        lines.append("  ".join([f"{part:<16}", *(f"{number(largest[key]):>10}" for key in ("parameters", "m", "v"))]))
+    return "\n".join([*lines, "", *report["advice"]])
+
+
+def _advice(health: Health, state: TrainingState, settings: HealthConfig) -> list[str]:
+    bad = not_finite_in(state)
+    skipped = [step for step in health.steps if step["skipped"]]
+    if bad is not None:
+        return [
+            f"{bad} is not finite, so that no step can be: go on from an older checkpoint (`--resume PATH`).",
+            "An update does not do that to finite numbers; if it happens again, suspect the machine's memory.",
+        ]
+    if skipped and not any(step["again"] for step in skipped):
+        return [
+            "The same batches, repeated, were finite: suspect the machine (memory, heat) before the settings.",
+            "Go on from the last checkpoint with `--resume auto`.",
+        ]
+    advice = ["Begin anew with a lower `--train.lr` or a higher `--train.warmup-ratio`."]
+    if settings.lr_cut_after_skips is None or settings.lr_cut_after_skips >= settings.max_skipped:
+        fewer = max(1, settings.max_skipped // 2)
+        advice.append(
+            f"Or let the run help itself: `--health.lr-cut-after-skips {fewer}` cuts the rate before it gives up."
+        )
+    norms = [step["grad_norm"] for step in health.steps if step["grad_norm"] is not None]
+    if len(norms) > 1 and norms[-1] > 10 * median(norms):
+        advice.append(
+            f"The gradient norm had grown to {norms[-1]:.3g}, from about {median(norms):.3g}: "
+            "`--health.spike roll-back` would have gone back at a loss spike before it."
+        )
+    return advice
+
+
+def _largest(state: TrainingState) -> dict[str, dict[str, float | None]]:
+    largest: dict[str, dict[str, float | None]] = {}
+    vectors = {"parameters": state.model.parameters.buffer, "m": state.optimizer.m, "v": state.optimizer.v}
+    for key, buffer in vectors.items():
+        views = Parameters(state.model.config, buffer=buffer)
+        for row in views.table:
+            part = largest.setdefault(row.component if row.layer is None else f"layer_{row.layer}", {})
+            before, now = part.get(key, 0.0), float(np.abs(views[row.name]).max(initial=0))
+            part[key] = max(before, now) if before is not None and math.isfinite(now) else None
+    return largest
