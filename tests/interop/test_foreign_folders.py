@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from torch_files import NONE, archive, ordered, sequence, storage, tensor
 
 from mini_bert.config.schema import ModelConfig
 from mini_bert.errors import CheckpointError, ConfigError, DataError, InvalidInputError
@@ -17,6 +16,14 @@ from mini_bert.interop import safetensors_guard
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.pretrained import read_pretrained
 from mini_bert.text.wordpiece import WordPiece
+from mini_bert.verification.reliability.hostile_files.torch_files import (
+    NONE,
+    archive,
+    ordered,
+    sequence,
+    storage,
+    tensor,
+)
 
 SHAPE = {
     "vocab_size": 40,

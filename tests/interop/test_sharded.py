@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch_files import archive, ordered, storage, tensor
 
 from mini_bert.errors import CheckpointError
 from mini_bert.interop import safetensors_guard, sharded
+from mini_bert.verification.reliability.hostile_files.torch_files import archive, ordered, storage, tensor
 
 ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 INDEX = "model.safetensors.index.json"

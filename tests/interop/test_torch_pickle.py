@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torch_files import (
+
+from mini_bert.errors import CheckpointError
+from mini_bert.interop import torch_pickle
+from mini_bert.verification.reliability.hostile_files.torch_files import (
     FALSE,
     NONE,
     TRUE,
@@ -25,9 +28,6 @@ from torch_files import (
     text,
     zipped,
 )
-
-from mini_bert.errors import CheckpointError
-from mini_bert.interop import torch_pickle
 
 SIX = struct.pack("<6f", 0, 1, 2, 3, 4, 5)
 STORAGES = {"zip": storage(), "sequence": storage("Float", "0", 6, NONE)}

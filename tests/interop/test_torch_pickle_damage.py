@@ -8,10 +8,23 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from torch_files import NONE, archive, named, number, ordered, pack, parameter, program, sequence, storage, tensor, text
 
 from mini_bert.errors import CheckpointError
 from mini_bert.interop import torch_pickle
+from mini_bert.verification.reliability.hostile_files.torch_files import (
+    NONE,
+    archive,
+    named,
+    number,
+    ordered,
+    pack,
+    parameter,
+    program,
+    sequence,
+    storage,
+    tensor,
+    text,
+)
 
 SIX = struct.pack("<6f", 0.5, 1, 2, 3, 4, 5)
 FOUR = struct.pack("<4q", 7, 8, 9, 10)

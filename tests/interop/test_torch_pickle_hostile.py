@@ -10,14 +10,14 @@ import sys
 import textwrap
 from pathlib import Path
 
-import hostile_archives
-import hostile_files
-import hostile_tensors
 import pytest
 
 import mini_bert
 from mini_bert.errors import CheckpointError
 from mini_bert.interop import torch_pickle
+from mini_bert.verification.reliability.hostile_files import archives as hostile_archives
+from mini_bert.verification.reliability.hostile_files import pickles as hostile_files
+from mini_bert.verification.reliability.hostile_files import tensors as hostile_tensors
 
 KINDS = (
     hostile_files.calls,

@@ -158,7 +158,8 @@ def test_a_file_without_checksums_says_so(tmp_path):
 def test_byte_orders_against_torch(tmp_path):
     """A big-endian machine's file, made by hand, as torch reads it here."""
     import torch
-    from torch_files import archive, ordered, storage, tensor
+
+    from mini_bert.verification.reliability.hostile_files.torch_files import archive, ordered, storage, tensor
 
     kinds = {"Double": 3, "Float": 6, "Half": 12, "BFloat16": 12, "Long": 3, "Int": 6, "Short": 12, "Byte": 24}
     payload = bytes(range(1, 25))

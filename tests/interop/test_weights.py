@@ -8,10 +8,10 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from torch_files import archive, ordered, storage, tensor
 
 from mini_bert.errors import CheckpointError
 from mini_bert.interop import safetensors_guard, weights
+from mini_bert.verification.reliability.hostile_files.torch_files import archive, ordered, storage, tensor
 
 NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 

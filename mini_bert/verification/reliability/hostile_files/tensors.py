@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hostile_files import GOOD, SIX, Hostile, holding, packed, view
-from torch_files import (
+from mini_bert.verification.reliability.hostile_files.pickles import GOOD, SIX, Hostile, holding, packed, view
+from mini_bert.verification.reliability.hostile_files.torch_files import (
     FALSE,
     NONE,
     TRUE,

@@ -6,8 +6,8 @@ import struct
 import zipfile
 from collections.abc import Iterable
 
-from hostile_files import GOOD, SIX, Hostile
-from torch_files import archive, program, zipped
+from mini_bert.verification.reliability.hostile_files.pickles import GOOD, SIX, Hostile
+from mini_bert.verification.reliability.hostile_files.torch_files import archive, program, zipped
 
 PICKLE = program(GOOD)
 ENTRIES = {"archive/data.pkl": PICKLE, "archive/data/0": SIX}
@@ -30,6 +30,7 @@ def second(field: int) -> tuple[int, int]:
 
 
 def named_by(names: Iterable[str]) -> bytes:
+    """A good archive with entries of these names before its own."""
     return zipped([(name, SIX) for name in names] + list(ENTRIES.items()))
 
 

@@ -10,7 +10,7 @@ import pickle
 import struct
 from typing import NamedTuple
 
-from torch_files import (
+from mini_bert.verification.reliability.hostile_files.torch_files import (
     EMPTY,
     FALSE,
     NONE,
@@ -38,7 +38,10 @@ GOOD = ordered({"x": tensor()})
 
 
 class Hostile(NamedTuple):
+    """A file, and how the error that refuses it reads."""
+
     refusal: str
+    """A regular expression."""
     content: bytes
 
 

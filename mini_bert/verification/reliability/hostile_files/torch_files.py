@@ -17,11 +17,13 @@ DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def text(value: str) -> bytes:
+    """A text."""
     content = value.encode()
     return pickle.BINUNICODE + struct.pack("<I", len(content)) + content
 
 
 def number(value: int) -> bytes:
+    """A whole number."""
     if -(2**31) <= value < 2**31:
         return pickle.BININT + struct.pack("<i", value)
     content = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
@@ -29,31 +31,38 @@ def number(value: int) -> bytes:
 
 
 def pack(*items: bytes) -> bytes:
+    """A tuple of these values."""
     return pickle.MARK + b"".join(items) + pickle.TUPLE
 
 
 def named(module: str, name: str) -> bytes:
+    """A name to be imported, by GLOBAL."""
     return pickle.GLOBAL + f"{module}\n{name}\n".encode()
 
 
 def call(module: str, name: str, *arguments: bytes) -> bytes:
+    """A name called with these arguments."""
     return named(module, name) + pack(*arguments) + pickle.REDUCE
 
 
 def mapping(pairs: Mapping[str, bytes] | Iterable[tuple[str, bytes]], start: bytes = pickle.EMPTY_DICT) -> bytes:
+    """A dictionary with texts as keys."""
     items = pairs.items() if isinstance(pairs, Mapping) else pairs
     return start + pickle.MARK + b"".join(text(name) + value for name, value in items) + pickle.SETITEMS
 
 
 def ordered(pairs: Mapping[str, bytes] | Iterable[tuple[str, bytes]] = ()) -> bytes:
+    """An `OrderedDict`, as torch makes one."""
     return mapping(pairs, named("collections", "OrderedDict") + EMPTY + pickle.REDUCE)
 
 
 def storage(kind: str = "Float", key: str = "0", length: int = 6, *more: bytes) -> bytes:
+    """A storage of torch, by its persistent id."""
     return persistent(text("storage"), named("torch", f"{kind}Storage"), text(key), text("cpu"), number(length), *more)
 
 
 def persistent(*parts: bytes) -> bytes:
+    """What a persistent id of these parts stands for."""
     return pack(*parts) + pickle.BINPERSID
 
 
@@ -65,6 +74,7 @@ def tensor(
     *more: bytes,
     hooks: bytes | None = None,
 ) -> bytes:
+    """A tensor as a view of a storage."""
     return call(
         "torch._utils",
         "_rebuild_tensor_v2",
@@ -79,10 +89,12 @@ def tensor(
 
 
 def parameter(inner: bytes) -> bytes:
+    """A `torch.nn.Parameter` of a tensor."""
     return call("torch._utils", "_rebuild_parameter", inner, TRUE, ordered())
 
 
 def program(body: bytes, protocol: int = 2) -> bytes:
+    """A whole pickle of one value."""
     return pickle.PROTO + bytes([protocol]) + body + pickle.STOP
 
 
