@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from mini_bert.atomic_files import replace_file, storage_errors, write_all
 from mini_bert.errors import DataError
@@ -97,22 +97,57 @@ class MetricsLog:
         self._torn = False
 
 
+class Found(NamedTuple):
+    """What can be read of a log."""
+
+    records: list[Record]
+    """Oldest first."""
+    lines: list[bytes]
+    """Those of the records, without their ends."""
+    damaged: list[int]
+    """Numbers, from 1, of whole lines that are no records."""
+    torn: bool
+    """Whether the last line has no end: its writer was killed, or is writing it now."""
+    content: bytes
+    """All that the file holds."""
+
+
+def search_metrics(path: Path) -> Found:
+    """All records that a log holds, whatever else is in it.
+
+    Raises:
+        DataError: the log is not there, or cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(str(path), got=error.strerror, expected="a run's metrics.jsonl") from error
+    *lines, rest = content.split(b"\n")
+    found = Found([], [], [], bool(rest), content)
+    for number, line in enumerate(lines, 1):
+        record = _record(line)
+        if record is None:
+            found.damaged.append(number)
+        else:
+            found.records.append(record)
+            found.lines.append(line)
+    return found
+
+
 def read_metrics(path: Path) -> list[Record]:
     """All records of a log, oldest first; a torn last line is dropped with a warning.
 
     Raises:
         DataError: no such file, or a line other than the last is not a record: a JSON object whose step is a number.
     """
-    *lines, rest = _content(path).split(b"\n")
-    if rest:
+    found = search_metrics(path)
+    if found.damaged:
+        number = found.damaged[0]
+        line = found.content.split(b"\n")[number - 1]
+        raise DataError(f"{path}, line {number}", got=repr(line[:80]), expected="a JSON object")
+    if found.torn:
         warnings.warn(f"{path}: the last line was torn when its writer died; it is left out", stacklevel=2)
-    records = []
-    for number, line in enumerate(lines, 1):
-        record = _record(line)
-        if record is None:
-            raise DataError(f"{path}, line {number}", got=repr(line[:80]), expected="a JSON object")
-        records.append(record)
-    return records
+    return found.records
 
 
 def keep_until(
@@ -136,39 +171,26 @@ def keep_until(
     origin = source if source is not None and source.exists() else path
     if not origin.exists():
         return []
-    content = _content(origin)
-    lines = content.split(b"\n")[:-1]
-    kept: list[bytes] = []
-    records: list[Record] = []
-    damaged: list[int] = []
-    for number, line in enumerate(lines, 1):
-        record = _record(line)
-        if record is None:
-            damaged.append(number)
-        elif record.get("step", 0) <= step:
-            kept.append(line)
-            records.append(record)
-    if damaged and step >= 0:
+    found = search_metrics(origin)
+    if found.damaged and step >= 0:
         aside = origin
         if origin == path:
             names = (path.with_name(f"metrics.damaged-{number}.jsonl") for number in itertools.count(1))
             aside = next(name for name in names if not name.exists())
-            replace_file(aside, content)
+            replace_file(aside, found.content)
         warn(
-            f"{origin}: {len(damaged)} lines are damaged, the first is line {damaged[0]}. They are left out; "
+            f"{origin}: {len(found.damaged)} damaged lines, the first is line {found.damaged[0]}. They are left out; "
             f"the log as it was is {aside}."
         )
-    shortened = b"".join(line + b"\n" for line in kept)
-    if origin != path or shortened != content:
+    kept = [(line, record) for line, record in zip(found.lines, found.records, strict=True) if _at(record) <= step]
+    shortened = b"".join(line + b"\n" for line, _ in kept)
+    if origin != path or shortened != found.content:
         replace_file(path, shortened)
-    return records
+    return [record for _, record in kept]
 
 
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(str(path), got=error.strerror, expected="a run's metrics.jsonl") from error
+def _at(record: Record) -> int:
+    return int(record.get("step", 0))
 
 
 def _record(line: bytes) -> Record | None:

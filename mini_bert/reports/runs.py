@@ -1,0 +1,246 @@
+"""What does a person want to know of runs: all of them in a table, one of them on a page?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mini_bert.config.schema import Config
+from mini_bert.errors import CheckpointError
+from mini_bert.interop import manifest as folder_manifest
+from mini_bert.reports.quantities import duration, memory, number, percent
+from mini_bert.reports.table import NOTHING, Table
+from mini_bert.training.checkpoint_folders import checkpoints, pointed_to, step_of
+from mini_bert.training.metrics_log import Record
+from mini_bert.training.run_folders import Contents, RunSummary, read_contents, size_of, summary
+
+_ROWS = 12
+"""Of the table of a run's course."""
+_NOT_SHOWN = {"run.name", "run.directory", "run.resume"}
+"""Settings that say where a run lies, not what it is."""
+
+
+def overview(runs: Sequence[RunSummary], directory: Path) -> Table:
+    """All runs, a line each."""
+    rows = tuple(
+        (
+            run.name,
+            f"running ({run.owner})" if run.owner else run.state,
+            _of(run.step, run.steps),
+            number(run.loss, 4),
+            NOTHING if run.best_loss is None else f"{run.best_loss:.4f} at {run.best_step:,}",
+            str(run.checkpoints),
+            memory(run.bytes),
+            _when(run.changed),
+        )
+        for run in runs
+    )
+    columns = ("run", "state", "step", "held-out loss", "best", "checkpoints", "size", "last change")
+    return Table(f"{len(runs)} run{'s' * (len(runs) != 1)} in {directory}", columns, rows, left=(0, 1))
+
+
+def as_json(run: RunSummary) -> dict[str, Any]:
+    """A run in a few numbers, as plain values."""
+    return {**run._asdict(), "path": str(run.path)}
+
+
+def details(run: Path) -> dict[str, Any]:
+    """All that is known of a run, as plain values; every checkpoint's files are compared with their sha256."""
+    contents = read_contents(run)
+    manifest = contents.manifest or {}
+    started = contents.of("start")[-1] if contents.of("start") else {}
+    starts = manifest.get("starts") or [_old_start(record) for record in contents.of("start")]
+    saved = [_checkpoint(run, path) for path in checkpoints(run)]
+    whole = next((path["sha256"] for path in saved if path["holds"]), None)
+    return {
+        **as_json(summary(contents)),
+        "settings": _settings(contents.config),
+        "data": {
+            name: manifest.get(name, started.get(name))
+            for name in ("data_sha256", "tokenizer_sha256", "config_sha256", "parent")
+        },
+        "starts": starts,
+        "course": _course(contents),
+        "train_losses": [[record["step"], record["loss"]] for record in contents.of("train") if record.get("loss")],
+        "checkpoint_list": saved,
+        "sha256": (contents.end or {}).get("sha256"),
+        "newest_sha256": whole,
+        "incidents": [_incident(path) for path in sorted(run.glob("incident-*.json"))],
+        "warnings": [event for event in contents.events if event["level"] != "info"],
+        "problems": _problems(contents),
+    }
+
+
+def tables(known: Mapping[str, Any]) -> Iterator[Table]:
+    """What `details` found, as tables; those that would be empty are left out."""
+    made = (_settings_table, _making_table, _starts_table, _course_table, _checkpoints_table)
+    yield from (table for table in (make(known) for make in made) if table.rows)
+
+
+def heading(known: Mapping[str, Any]) -> str:
+    """The run in one line."""
+    state = f"running, {known['owner']}" if known["owner"] else known["state"]
+    line = f"{known['path']}: {state}, step {_of(known['step'], known['steps'])}"
+    if known["loss"] is not None:
+        line += f", held-out loss {known['loss']:.4f}"
+    if known["best_loss"] is not None:
+        line += f" (best {known['best_loss']:.4f} at step {known['best_step']:,})"
+    return f"{line}, {memory(known['bytes'])}, last change {_when(known['changed'])}"
+
+
+def _settings(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The settings that are not as by default, with the default; of older versions' settings there is none."""
+    default = Config().to_dict()
+    return {
+        f"{section}.{name}": {"value": value, "default": default.get(section, {}).get(name)}
+        for section, values in config.items()
+        for name, value in values.items()
+        if value != default.get(section, {}).get(name) and f"{section}.{name}" not in _NOT_SHOWN
+    }
+
+
+def _old_start(record: Record) -> dict[str, Any]:
+    """A start as metrics.jsonl tells it, in runs without a manifest."""
+    environment = record.get("environment", {})
+    return {"first_step": record["step"], "environment": environment, "threads": environment.get("threads")}
+
+
+def _checkpoint(run: Path, path: Path) -> dict[str, Any]:
+    problem, digest = "", None
+    try:
+        digest = folder_manifest.verify(path).get("model_and_optimizer_sha256")
+    except CheckpointError as error:
+        problem = str(error)
+    pointers = [pointer for pointer in ("latest", "best") if pointed_to(run, pointer) == path]
+    return {
+        "name": path.name,
+        "step": step_of(path),
+        "bytes": size_of(path),
+        "holds": not problem,
+        "problem": problem,
+        "pointers": pointers,
+        "sha256": digest,
+    }
+
+
+def _incident(path: Path) -> dict[str, Any]:
+    content: Any = {}
+    with suppress(OSError, ValueError, RecursionError):
+        content = json.loads(path.read_bytes())
+    return {"file": path.name, **(content if isinstance(content, dict) else {})}
+
+
+def _problems(contents: Contents) -> list[str]:
+    damaged = contents.damaged
+    lines = f"metrics.jsonl: {len(damaged)} damaged lines, the first is line {damaged[0]}." if damaged else ""
+    return [sentence for sentence in (contents.problem, lines) if sentence]
+
+
+def _course(contents: Contents) -> list[dict[str, Any]]:
+    """At most so many rows, evenly spread: the steps that were evaluated, or those that were logged."""
+    by_step: dict[int, dict[str, Any]] = {}
+    for record in contents.of("train"):
+        names = ("loss", "accuracy", "grad_norm", "lr", "tokens_per_second", "phase")
+        by_step.setdefault(record["step"], {}).update({name: record.get(name) for name in names})
+    scored = contents.of("evaluation")
+    for record in scored:
+        by_step.setdefault(record["step"], {}).update(held_out=record.get("loss"), top1=record.get("top1"))
+    steps = sorted({record["step"] for record in scored} if len(scored) > 2 else by_step)
+    chosen = sorted({steps[i * (len(steps) - 1) // (_ROWS - 1)] for i in range(_ROWS)}) if steps else []
+    return [{"step": step, **by_step[step]} for step in chosen]
+
+
+def _settings_table(known: Mapping[str, Any]) -> Table:
+    rows = tuple(
+        (name, _written(setting["value"]), _written(setting["default"])) for name, setting in known["settings"].items()
+    )
+    return Table("Settings that are not as by default", ("setting", "value", "default"), rows, left=(0, 1, 2))
+
+
+def _making_table(known: Mapping[str, Any]) -> Table:
+    newest = known["starts"][-1] if known["starts"] else {}
+    git = newest.get("git") or {}
+    commit = f"{git.get('commit')}{' with changes' if git.get('dirty') else ''}" if git else None
+    environment = dict(newest.get("environment") or {})
+    facts = {
+        "texts": known["data"]["data_sha256"],
+        "vocabulary": known["data"]["tokenizer_sha256"],
+        "settings": known["data"]["config_sha256"],
+        "branched off": known["data"]["parent"],
+        "made with": ", ".join(
+            f"{name} {environment[name]}" for name in ("mini_bert", "python", "numpy", "blas") if name in environment
+        ),
+        "machine": " on ".join(str(part) for part in (environment.get("machine"), newest.get("host")) if part),
+        "git": commit,
+        "command": " ".join(newest.get("command", ())),
+        "final sha256" if known["sha256"] else "newest sha256": known["sha256"] or known["newest_sha256"],
+    }
+    rows = tuple((name, str(value)) for name, value in facts.items() if value)
+    return Table("What it was made of", ("what", "which"), rows, left=(0, 1))
+
+
+def _starts_table(known: Mapping[str, Any]) -> Table:
+    rows = []
+    for start in known["starts"]:
+        end = start.get("end") or {}
+        rows.append(
+            (
+                str(start.get("time", NOTHING))[:19].replace("T", " "),
+                f"{start.get('first_step', 0):,}",
+                str(start.get("threads") or NOTHING),
+                str(start.get("ranks", 1)),
+                str(start.get("host", NOTHING)),
+                str(end.get("ended", NOTHING)),
+                NOTHING if end.get("step") is None else f"{end['step']:,}",
+                duration(end.get("seconds")),
+            )
+        )
+    columns = ("start (UTC)", "from step", "threads", "ranks", "host", "ended", "at step", "after")
+    return Table("Starts", columns, tuple(rows), left=(0, 4, 5))
+
+
+def _course_table(known: Mapping[str, Any]) -> Table:
+    rows = tuple(
+        (
+            f"{row['step']:,}",
+            number(row.get("loss"), 4),
+            number(row.get("held_out"), 4),
+            percent(row.get("top1")),
+            number(row.get("grad_norm")),
+            NOTHING if row.get("lr") is None else f"{row['lr']:.2e}",
+            number(row.get("tokens_per_second"), 0),
+        )
+        for row in known["course"]
+    )
+    columns = ("step", "loss", "held-out loss", "held-out accuracy", "gradient norm", "learning rate", "tokens/s")
+    return Table("Course", columns, rows, left=())
+
+
+def _checkpoints_table(known: Mapping[str, Any]) -> Table:
+    rows = tuple(
+        (path["name"], memory(path["bytes"]), "yes" if path["holds"] else "NO", ", ".join(path["pointers"]))
+        for path in known["checkpoint_list"]
+    )
+    problems = tuple(path["problem"] for path in known["checkpoint_list"] if path["problem"])
+    return Table("Checkpoints", ("checkpoint", "size", "verified", "pointers"), rows, problems, left=(0, 3))
+
+
+def _of(step: int | None, steps: int | None) -> str:
+    if step is None:
+        return NOTHING
+    return f"{step:,} of {steps:,}" if steps is not None else f"{step:,}"
+
+
+def _when(seconds: float | None) -> str:
+    """Local time, to the minute."""
+    return NOTHING if seconds is None else datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
+
+
+def _written(value: object) -> str:
+    if value is None:
+        return "none"
+    return ", ".join(map(str, value)) or "none" if isinstance(value, (list, tuple)) else str(value)
