@@ -203,8 +203,8 @@ def _say(course: Course, remedy: Remedy | None, journal: Journal) -> None:
 
 def _save(course: Course, journal: Journal, may_fail: bool = False) -> Path | None:
     """Write a checkpoint and say so; None if it could not be written and training is to go on."""
-    journal.sync()
     try:
+        journal.sync()
         path = course.save()
     except StorageError as error:
         if not may_fail:

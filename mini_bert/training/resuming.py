@@ -98,7 +98,7 @@ def find_beginning(config: Config, run: Path) -> Beginning:
                 advice="Start again under another --run name.",
             )
         return Beginning(newest.path, None, newest.rejected)
-    if not (asked / manifest.FILE_NAME).is_file():
+    if not (asked / "config.json").is_file():
         there = checkpoints(_home(asked) or asked)
         raise CheckpointError(
             "run.resume",

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from mini_bert.config.load import load_config
-from mini_bert.training import pretrain as module
+from mini_bert.training import loop
 from mini_bert.training.parallel import ShardPool
+from mini_bert.training.pretrain import pretrain
 from mini_bert.training.report import Report
 
 STEPS, STOP = 6, 3
@@ -32,7 +33,7 @@ class Stop(Report):
 def runs(corpus: Path, tokens: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Any], list[Any]]:
     """The steps of a run, and those of the same run stopped after its third and resumed."""
     seen: list[dict[str, Any]] = []
-    step, gradients = module.training_step, ShardPool.gradients
+    step, gradients = loop.training_step, ShardPool.gradients
 
     def watched_step(state: Any, batch: Any, *rest: Any) -> Any:
         ids = batch.input_ids.copy()
@@ -52,7 +53,8 @@ def runs(corpus: Path, tokens: Any, tmp_path_factory: pytest.TempPathFactory) ->
         return result
 
     def watched_gradients(self: Any, model: Any, batch: Any, dropout: Any = None) -> Any:
-        seen[-1]["dropout"] = tuple(dropout)
+        if seen and "rate" not in seen[-1]:  # within a step: gradients are also computed to time them
+            seen[-1]["dropout"] = tuple(dropout)
         return gradients(self, model, batch, dropout)
 
     def run(name: str, report: Report, resume: str | None = None) -> None:
@@ -67,11 +69,11 @@ def runs(corpus: Path, tokens: Any, tmp_path_factory: pytest.TempPathFactory) ->
             "run.threads": 1,
             "run.resume": resume,
         }
-        module.pretrain(load_config(["training/debugging"], settings), tokens=tokens, report=report)
+        pretrain(load_config(["training/debugging"], settings), tokens=tokens, report=report)
 
     folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "training_step", watched_step)
+        patch.setattr(loop, "training_step", watched_step)
         patch.setattr(ShardPool, "gradients", watched_gradients)
         run("whole", Report())
         whole, seen[:] = list(seen), []

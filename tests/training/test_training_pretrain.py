@@ -13,7 +13,6 @@ import sys
 import numpy as np
 import pytest
 
-from mini_bert.batch import Batch
 from mini_bert.data.tokens import open_tokens
 from mini_bert.errors import (
     CheckpointError,
@@ -24,6 +23,7 @@ from mini_bert.errors import (
     StorageError,
 )
 from mini_bert.training import checkpoint as checkpoint_module
+from mini_bert.training import loop
 from mini_bert.training.checkpoint import checkpoints, load_checkpoint, pointed_to
 from mini_bert.training.metrics_log import read_metrics
 from mini_bert.training.parallel import ShardPool
@@ -102,10 +102,12 @@ def test_a_run_from_beginning_to_end(configured, tokens):
         "started",
         "stepped 10",
         "evaluated 15",
+        "saved checkpoint-15",
         "stepped 20",
         "saved checkpoint-20",
         "stepped 30",
         "evaluated 30",
+        "saved checkpoint-30",
         "stepped 40",
         "evaluated 40",
         "saved checkpoint-40",
@@ -136,8 +138,12 @@ def test_records_are_means_over_all_masked_tokens(configured, tokens, monkeypatc
         seen.append((sums.loss_sum, sums.n_masked, sums.n_correct))
         return sums
 
+    class Begin(Report):
+        def started(self, info):
+            seen.clear()  # what was computed to time it
+
     monkeypatch.setattr(ShardPool, "gradients", watched)
-    run = pretrain(configured(train__steps=8, train__log_every=3), tokens=tokens).run
+    run = pretrain(configured(train__steps=8, train__log_every=3), tokens=tokens, report=Begin()).run
     records = [record for record in read_metrics(run / "metrics.jsonl") if record["kind"] == "train"]
     assert [record["step"] for record in records] == [3, 6, 8]
     for record, window in zip(records, (seen[0:3], seen[3:6], seen[6:8]), strict=True):
@@ -218,16 +224,20 @@ def test_many_resumes_see_every_row_once_an_epoch(configured, tokens, monkeypatc
     from mini_bert.data.batches import BatchStream
 
     seen: list[int] = []
-    batch = BatchStream.batch
+    step = loop.training_step
+    stream = BatchStream(tokens.train, configured(), tokens.tokenizer)
 
-    def watched(self, step) -> Batch:
-        seen.extend(self.row_numbers(step).tolist())
-        return batch(self, step)
+    def watched(state, batch, *rest):
+        rows = stream.row_numbers(state.step)
+        expected = stream.batch(state.step)
+        assert all(np.array_equal(mine, other) for mine, other in zip(batch, expected, strict=True))
+        seen.extend(rows.tolist())
+        return step(state, batch, *rest)
 
-    monkeypatch.setattr(BatchStream, "batch", watched)
+    monkeypatch.setattr(loop, "training_step", watched)
     whole = pretrain(configured(run__name="whole"), tokens=tokens)
     rows, seen[:] = list(seen), []
-    rows_per_epoch = BatchStream(tokens.train, configured(), tokens.tokenizer).rows_per_epoch
+    rows_per_epoch = stream.rows_per_epoch
     assert sorted(rows[:rows_per_epoch]) == list(range(rows_per_epoch))
     for stop in range(1, resumes + 1):
         part = pretrain(configured(run__resume="auto"), tokens=tokens, report=Stop(stop))
@@ -530,7 +540,7 @@ def test_a_full_disk_stops_the_run_and_keeps_what_was_saved(configured, tokens):
 def test_or_training_goes_on_when_told_to(configured, tokens):
     report = full_from(15)
     try:
-        result = pretrain(configured(train__save_every=10), tokens=tokens, report=report, stop_on_save_error=False)
+        result = pretrain(configured(train__save_every=10, train__on_save_error="go-on"), tokens=tokens, report=report)
     finally:
         report.free()
     assert any("No space left" in message for message in report.warnings)

