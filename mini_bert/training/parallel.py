@@ -168,7 +168,7 @@ class ShardPool:
             future.result()
         parts, stops, buffers = work.result()
         self._add(buffers, additions(stops.items(), self.shards))
-        return parts, buffers
+        return parts, {first: buffers[first] for first, _ in self._nodes(self.ranks.rank)}
 
     def _make_room(self, model: MiniBERT) -> None:
         """Have the buffers that this rank needs for its shards, and for what other ranks send."""

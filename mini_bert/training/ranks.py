@@ -176,6 +176,7 @@ class MPIRanks(Ranks):
         sys.stdout.flush()
         sys.stderr.flush()
         self._mpi.COMM_WORLD.Abort(code)
+        os._exit(code)  # MPI asks the launcher, and may come back before it is heard
 
     @contextmanager
     def together(self) -> Iterator[None]:
