@@ -12,6 +12,9 @@ from typing import Any
 LARGEST_JSON = 16 * 2**20
 """Bytes; the largest that is in use, a tokenizer.json of half a million pieces, has 10 MB."""
 
+_MOST_VALUES = 2**20
+"""In a JSON text; a small one can become forty times its size: `[],[],[],…`."""
+
 
 def read_regular_file(path: Path, most_bytes: int | None = None) -> bytes:
     """The bytes of a file, or of the file that a link leads to, as in the Hugging Face Hub's cache.
@@ -34,14 +37,18 @@ def read_regular_file(path: Path, most_bytes: int | None = None) -> bytes:
     return content
 
 
-def parse_json(content: bytes) -> Any:
-    """The value of a JSON text in UTF-8.
+def parse_json(content: bytes | str) -> Any:
+    """The value of a JSON text, its bytes being UTF-8.
 
     Raises:
-        ValueError: it is no JSON, gives a name twice, is nested without end, or has a number of thousands of digits.
+        ValueError: it is no JSON, gives a name twice, is nested without end, has more than a million values or a number
+            of thousands of digits.
     """
+    text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
+    if text.count(",") + text.count("[") + text.count("{") > _MOST_VALUES:
+        raise ValueError(f"more than {_MOST_VALUES:,} values")
     try:
-        return json.loads(content.decode("utf-8-sig"), object_pairs_hook=_once_each)
+        return json.loads(text, object_pairs_hook=_once_each)
     except RecursionError:
         raise ValueError("brackets nested without end") from None
 

@@ -44,6 +44,7 @@ def test_json_is_read(value):
         (b"[" * 200_000, "nested without end"),
         (b'{"a":' * 200_000, "nested without end"),
         (b"9" * 5000, "4300"),
+        (b"[" + b"[]," * 2**20 + b"0]", "more than 1,048,576 values"),
         (b"\xff", "utf-8"),
         (b"", "Expecting value"),
         (b'{"a": 1', "Expecting"),

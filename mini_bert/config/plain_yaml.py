@@ -12,6 +12,7 @@ from yaml.constructor import ConstructorError
 
 from mini_bert.config.wording import shown
 from mini_bert.errors import ConfigError
+from mini_bert.foreign_files import read_regular_file
 
 _MOST_BYTES = 65_536
 """A configuration is a page of text; a longer file is something else."""
@@ -58,14 +59,10 @@ def read_document(path: Path) -> Document:
             tags, aliases or a key twice; the message names the line.
     """
     try:
-        with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
+        data = read_regular_file(path, _MOST_BYTES)
     except OSError as error:
-        raise ConfigError(str(path), got=error.strerror or "an unreadable file", expected="a readable file") from None
-    if len(data) > _MOST_BYTES:
-        raise ConfigError(
-            str(path), got=f"more than {_MOST_BYTES:,} bytes", expected="a configuration of a page or two"
-        )
+        got = error.strerror or "an unreadable file"
+        raise ConfigError(str(path), got=got, expected="a configuration of a page or two") from None
     values, node = _parse(data, str(path), "a YAML mapping of sections, in UTF-8")
     if not isinstance(values, dict):
         raise ConfigError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from mini_bert.config.schema import Config
 from mini_bert.config.wording import config_error
 from mini_bert.errors import ConfigError
 
+_MOST_PROBLEMS = 100
+
 
 def problems_of(source: str | Path) -> list[str]:
     """The messages of all problems of a source, of what it extends and of each of its environments, without doubles.
@@ -21,14 +25,24 @@ def problems_of(source: str | Path) -> list[str]:
     Settings are looked at one by one where they stand, and then together, as each environment puts them together.
     """
     found: list[ConfigError] = []
-    layers = read_layers(str(source), found.append)
-    for layer in layers:
-        found += _wrong_settings(layer)
-    if not found:
-        environments = dict.fromkeys(layer.environment for layer in layers)
-        for environment in environments:
-            found += _contradictions([layer for layer in layers if layer.environment in (None, environment)])
+    with suppress(_Enough):
+        layers = read_layers(str(source), partial(_note, found))
+        for layer in layers:
+            found += _wrong_settings(layer)
+        if not found:
+            for environment in dict.fromkeys(layer.environment for layer in layers):
+                found += _contradictions([layer for layer in layers if layer.environment in (None, environment)])
     return list(dict.fromkeys(map(str, found)))
+
+
+class _Enough(Exception):
+    """Nobody reads more."""
+
+
+def _note(found: list[ConfigError], problem: ConfigError) -> None:
+    found.append(problem)
+    if len(found) >= _MOST_PROBLEMS:
+        raise _Enough
 
 
 def _wrong_settings(layer: Layer) -> list[ConfigError]:

@@ -6,13 +6,13 @@ Field names are theirs. A setting that changes the mathematics and is not here i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from mini_bert.config.schema import ModelConfig
 from mini_bert.errors import CheckpointError
+from mini_bert.foreign_files import LARGEST_JSON, parse_json, read_regular_file
 
 ARCHITECTURES: dict[str, tuple[str, ...]] = {
     "BertModel": (),
@@ -138,7 +138,7 @@ def read(path: Path, wanted: Collection[str] | None = None) -> Declared:
 
 def _fields(path: Path) -> dict[str, Any]:
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = parse_json(read_regular_file(path, LARGEST_JSON))
     except OSError as error:
         named_as_google_does = (path.parent / "bert_config.json").is_file()
         raise CheckpointError(
@@ -149,7 +149,7 @@ def _fields(path: Path) -> dict[str, Any]:
             if named_as_google_does
             else "Name a checkpoint, a Hugging Face folder or a run.",
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CheckpointError(str(path), got=f"no JSON ({error})", expected="the configuration of a BERT") from error
     if not isinstance(fields, dict):
         raise CheckpointError(str(path), got=f"a JSON {type(fields).__name__}", expected="a JSON object")

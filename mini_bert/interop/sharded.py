@@ -6,7 +6,6 @@ An index is JSON: `{"metadata": {…}, "weight_map": {tensor: file}}`, beside th
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,11 +13,11 @@ from typing import Any, NoReturn
 from numpy.typing import NDArray
 
 from mini_bert.errors import CheckpointError
+from mini_bert.foreign_files import LARGEST_JSON, parse_json, read_regular_file
 from mini_bert.interop import safetensors_guard, torch_pickle
 
 Arrays = dict[str, NDArray[Any]]
 
-_LARGEST_INDEX = 16 * 2**20
 _LONGEST_MESSAGE = 200
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 
@@ -64,13 +63,10 @@ def load_file(path: Path, *, widen: bool = False) -> Arrays:
 def _weight_map(path: Path) -> dict[str, str]:
     """Tensor → shard, once every shard's name is a plain name of the index's own kind."""
     try:
-        size = path.stat().st_size if path.is_file() else 0
-        if not 0 < size <= _LARGEST_INDEX:
-            _refuse(path, f"{size} bytes")
-        index = json.loads(path.read_bytes().decode("utf-8"), object_pairs_hook=_without_duplicates)
+        index = parse_json(read_regular_file(path, LARGEST_JSON))
     except OSError as error:
         raise CheckpointError(str(path), got=error.strerror or error, expected="a readable index") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CheckpointError(str(path), got=f"no JSON ({error})", expected="an index of shards") from error
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not places:
@@ -80,13 +76,6 @@ def _weight_map(path: Path) -> dict[str, str]:
         if not isinstance(shard, str) or not _PLAIN_NAME.fullmatch(shard) or not shard.endswith(suffix):
             _refuse(path, f"{name!r} placed in {shard!r}", f"the plain name of a {suffix} file beside it")
     return dict(places)
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    mapping = dict(pairs)
-    if len(mapping) != len(pairs):
-        raise ValueError("a name stands twice")
-    return mapping
 
 
 def _refuse(
