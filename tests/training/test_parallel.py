@@ -10,11 +10,12 @@ import pytest
 
 from mini_bert.batch import Batch
 from mini_bert.config.schema import ModelConfig
-from mini_bert.errors import InvalidInputError
+from mini_bert.errors import ConfigError, InvalidInputError
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
 from mini_bert.ops.contract import Array
 from mini_bert.random_streams import RandomStream
+from mini_bert.training import parallel
 from mini_bert.training.parallel import ShardPool, shard_bounds
 
 V, B, T = 64, 9, 12
@@ -147,14 +148,16 @@ def test_errors_of_a_shard_reach_the_caller() -> None:
 
 def test_no_shard_is_still_at_work_when_another_has_failed() -> None:
     """The next call would share its buffers with it."""
-    release, finished = threading.Event(), threading.Event()
+    begun, release, finished = threading.Event(), threading.Event(), threading.Event()
 
     class Failing(MiniBERT):
         def mlm_loss_and_gradients(self, batch: Batch, *arguments: Any, **named: Any) -> tuple[float, int]:
             if batch.first_row == 2:
+                begun.wait(20)
                 threading.Timer(0.05, release.set).start()
                 raise FloatingPointError
-            release.wait()
+            begun.set()
+            release.wait(20)
             finished.set()
             return super().mlm_loss_and_gradients(batch, *arguments, **named)
 
@@ -214,3 +217,166 @@ def test_a_batch_of_fewer_rows_than_shards() -> None:
     more = summed(model_of(), rows + 3, 2, None)
     assert more[:2] == (pytest.approx(loss, rel=1e-12), n_masked)
     np.testing.assert_allclose(more[3], gradient, rtol=1e-9, atol=1e-12)
+
+
+# --- shards in flight -------------------------------------------------------------------------------------------------
+
+
+class Watched(MiniBERT):
+    """Calls `watch(shard)` before each shard of 9, and notes whose gradients went where."""
+
+    watch: Any
+    addresses: dict[int, int]
+
+    def mlm_loss_and_gradients(self, batch: Batch, gradients: Any, *arguments: Any, **named: Any) -> tuple[float, int]:
+        shard = batch.first_row - 2
+        self.addresses[shard] = gradients.buffer.ctypes.data
+        self.watch(shard)
+        return super().mlm_loss_and_gradients(batch, gradients, *arguments, **named)
+
+
+def watched(watch: Any = lambda shard: None) -> Watched:
+    model = Watched.from_parameters(model_of(np.float32).parameters)
+    model.watch, model.addresses = watch, {}
+    return model
+
+
+@pytest.mark.parametrize("shards", range(1, 10))
+def test_number_of_shards_in_flight_changes_no_bit(shards: int) -> None:
+    model = model_of(np.float32)
+    expected = summed(model, shards, 1, DROPOUT)
+    for in_flight in range(1, shards + 1):
+        with ShardPool(3, shards, in_flight=in_flight) as pool:
+            assert pool.in_flight == min(3, shards, in_flight)
+            for _ in range(2):
+                total = pool.gradients(model, batch_of(), DROPOUT)
+                assert total[:3] == expected[:3]
+                assert total.gradient.tobytes() == expected[3].tobytes()
+
+
+@pytest.mark.parametrize(("in_flight", "buffers"), [(1, 4), (2, 5), (3, 6)])
+def test_gradient_buffers_are_used_again(in_flight: int, buffers: int) -> None:
+    model = watched()
+    with ShardPool(3, B, in_flight=in_flight) as pool:
+        for _ in range(3):
+            pool.gradients(model, batch_of())
+            assert len(set(model.addresses.values())) <= buffers
+            assert len(model.addresses) == B
+
+
+def test_no_more_shards_run_at_once_than_are_in_flight() -> None:
+    inside, most, lock = 0, 0, threading.Lock()
+
+    class Counted(MiniBERT):
+        def mlm_loss_and_gradients(self, *arguments: Any, **named: Any) -> tuple[float, int]:
+            nonlocal inside, most
+            with lock:
+                inside += 1
+                most = max(most, inside)
+            try:
+                return super().mlm_loss_and_gradients(*arguments, **named)
+            finally:
+                with lock:
+                    inside -= 1
+
+    with ShardPool(4, B, in_flight=2) as pool:
+        assert pool.threads == 4
+        pool.gradients(Counted.from_parameters(model_of().parameters), batch_of())
+    assert 1 <= most <= 2
+
+
+def test_the_slowest_shard_holds_up_no_sum_for_ever() -> None:
+    """The first shard ends when all others that can be computed without it are: the rest wait for a buffer."""
+    release = threading.Event()
+
+    def watch(shard: int) -> None:
+        if shard == 0:
+            release.wait(20)
+        elif len(model.addresses) == 4:
+            threading.Timer(0.02, release.set).start()
+
+    model = watched(watch)
+    with ShardPool(2, B, in_flight=2) as pool:
+        total = pool.gradients(model, batch_of(), DROPOUT)
+        assert total.gradient.tobytes() == summed(model_of(np.float32), B, 1, DROPOUT)[3].tobytes()
+
+
+@pytest.mark.parametrize(("room", "left"), [(3, 2), (1, 1)])
+def test_a_shard_without_memory_halves_what_is_in_flight(room: int, left: int) -> None:
+    expected = summed(model_of(np.float32), B, 1, DROPOUT)
+
+    def watch(shard: int) -> None:
+        if shard == 5 and pool.in_flight > room:
+            raise MemoryError
+
+    with ShardPool(4, B) as pool:
+        total = pool.gradients(watched(watch), batch_of(), DROPOUT)
+        assert total[:3] == expected[:3]
+        assert total.gradient.tobytes() == expected[3].tobytes()
+        assert pool.in_flight == left
+        assert pool.threads == 4
+
+
+def test_without_memory_for_one_shard_the_error_goes_on() -> None:
+    def watch(shard: int) -> None:
+        if shard == 5:
+            raise MemoryError("none")
+
+    with ShardPool(4, B) as pool:
+        with pytest.raises(MemoryError, match="none"):
+            pool.gradients(watched(watch), batch_of())
+        assert pool.in_flight == 1
+        assert pool.gradients(watched(), batch_of()).n_masked == 17
+
+
+def test_a_gradient_buffer_without_memory_counts_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, made = summed(model_of(np.float32), B, 1, None), []
+
+    def at_most_four(*arguments: Any) -> Parameters:
+        made.append(1)
+        if len(made) == 5:
+            raise ConfigError("model", got="5 of them", expected="4")
+        return Parameters(*arguments)
+
+    monkeypatch.setattr(parallel, "Parameters", at_most_four)
+    with ShardPool(4, B, in_flight=2) as pool:
+        total = pool.gradients(watched(), batch_of())
+        assert pool.in_flight == 1
+    assert total.gradient.tobytes() == expected[3].tobytes()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 4])
+def test_of_several_errors_that_of_the_lowest_shard_is_raised(threads: int) -> None:
+    begun: list[int] = []
+
+    def watch(shard: int) -> None:
+        begun.append(shard)
+        if shard in (2, 3, 5):
+            raise FloatingPointError(f"shard {shard}")
+
+    with ShardPool(threads, B) as pool, pytest.raises(FloatingPointError, match="shard 2"):
+        pool.gradients(watched(watch), batch_of())
+    assert len(begun) < B
+
+
+def test_after_ctrl_c_no_shard_is_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun, release = [], threading.Event()
+
+    def watch(shard: int) -> None:
+        begun.append(shard)
+        release.wait(20)
+
+    def interrupted(futures: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parallel, "wait", interrupted)
+    with ShardPool(2, B) as pool:
+        with pytest.raises(KeyboardInterrupt):
+            pool.gradients(watched(watch), batch_of())
+        release.set()
+    assert len(begun) <= 2
+
+
+def test_refused_in_flight() -> None:
+    with pytest.raises(InvalidInputError, match="in_flight"):
+        ShardPool(1, 4, in_flight=0)
