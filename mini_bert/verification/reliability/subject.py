@@ -146,6 +146,7 @@ def main(words: Sequence[str]) -> int:
     from mini_bert.config.load import load_config
     from mini_bert.errors import MiniBertError
     from mini_bert.training.pretrain import pretrain
+    from mini_bert.training.ranks import ranks_of_this_job
     from mini_bert.training.report import Report
     from mini_bert.training.step import StepResult
 
@@ -158,11 +159,16 @@ def main(words: Sequence[str]) -> int:
             print(f"Warning: {message}", file=sys.stderr, flush=True)
 
     try:
-        result = pretrain(load_config(["training/debugging"], order["settings"]), report=Stop())
+        ranks = ranks_of_this_job()
+        with ranks.together():
+            config = load_config(["training/debugging"], order["settings"])
+            result = pretrain(config, report=Stop(), ranks=ranks)
+            if ranks.first:
+                ended = {"step": result.step, "sha256": result.sha256, "losses": losses(result.run)}
+                print(json.dumps(ended), flush=True)
     except MiniBertError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2
-    print(json.dumps({"step": result.step, "sha256": result.sha256, "losses": losses(result.run)}))
     return 128 + result.signal if result.signal else 0
 
 
