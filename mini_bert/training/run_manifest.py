@@ -163,7 +163,7 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     return {
         "commit": None if commit == "(initial)" else commit,
         "branch": None if branch == "(detached)" else branch,
-        "dirty": any(not line.startswith("#") for line in lines),
+        "dirty": any(line and not line.startswith("#") for line in lines),
     }
 
 

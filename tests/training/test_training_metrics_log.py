@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mini_bert.errors import DataError, StorageError
@@ -81,6 +83,77 @@ def test_a_full_disk_is_named_and_leaves_no_torn_line(tmp_path, monkeypatch):
         monkeypatch.setattr(os, "write", write)
         log.write({"step": 3})
     assert read_metrics(path) == [{"step": 1}, {"step": 3}]
+
+
+def test_a_torn_line_that_cannot_be_cut_off_at_once_is_cut_off_before_the_next_record(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    write, truncate = os.write, os.ftruncate
+
+    def fail(*arguments):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with MetricsLog(path) as log:
+        log.write({"step": 1})
+        calls = []
+        monkeypatch.setattr(
+            os, "write", lambda file, content: fail() if calls else calls.append(write(file, b"{")) or 1
+        )
+        monkeypatch.setattr(os, "ftruncate", fail)
+        with pytest.raises(StorageError, match="Input/output error"):
+            log.write({"step": 2})
+        assert path.read_bytes().endswith(b"{")
+        monkeypatch.setattr(os, "write", write)
+        with pytest.raises(StorageError):  # rather no record than one behind half of another
+            log.write({"step": 3})
+        monkeypatch.setattr(os, "ftruncate", truncate)
+        log.write({"step": 4})
+    assert read_metrics(path) == [{"step": 1}, {"step": 4}]
+
+
+def test_any_value_is_written_as_json_has_it(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    nested = {"loss": np.float32(0.5), "top": [np.int64(3), float("nan"), {"x": float("-inf")}], "path": Path("a")}
+    with MetricsLog(path) as log:
+        log.write({"step": 1, "ok": True, "none": None, **nested})
+    expected = {"step": 1, "ok": True, "none": None, "loss": 0.5, "top": [3, None, {"x": None}], "path": "a"}
+    assert read_metrics(path) == [expected]
+
+
+def test_what_is_kept_keeps_its_bytes_and_a_log_that_stays_as_it_is_is_not_written(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.jsonl"
+    lines = [b'{"step":1,  "x": 1e400}\n', b'{"step": 2}\n', b'{"step": 3}\n']
+    path.write_bytes(b"".join(lines))
+    assert [record["step"] for record in keep_until(path, 2)] == [1, 2]
+    assert path.read_bytes() == lines[0] + lines[1]
+    monkeypatch.setattr(os, "replace", lambda *paths: pytest.fail("written"))
+    assert len(keep_until(path, 2)) == 2
+
+
+def test_a_branch_begins_with_the_records_of_its_origin(tmp_path):
+    origin, path = tmp_path / "origin.jsonl", tmp_path / "metrics.jsonl"
+    origin.write_bytes(b'{"step": 1}\n{"step": 2}\n{"step": 3}\n')
+    path.write_bytes(b'{"step": 9}\n')
+    assert keep_until(path, 2, origin) == [{"step": 1}, {"step": 2}]
+    assert path.read_bytes() == b'{"step": 1}\n{"step": 2}\n'
+    assert origin.read_bytes().count(b"\n") == 3
+    assert len(keep_until(path, 1, tmp_path / "none")) == 1
+
+
+def test_damaged_lines_hold_up_no_resume_and_are_kept_aside(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    whole = b'{"step": 1}\n{"stop: 2}\n{"step": "3"}\n{"step": 4}\n{"step": 5}\n{"st'
+    for number in (1, 2):
+        path.write_bytes(whole)
+        told: list[str] = []
+        assert keep_until(path, 4, warn=told.append) == [{"step": 1}, {"step": 4}]
+        aside = tmp_path / f"metrics.damaged-{number}.jsonl"
+        assert len(told) == 1
+        assert "2 damaged lines, the first is line 2" in told[0]
+        assert str(aside) in told[0]
+        assert aside.read_bytes() == whole
+    path.write_bytes(whole)
+    assert keep_until(path, -1, warn=pytest.fail) == []  # begun anew: nothing of it is needed
+    assert path.read_bytes() == b""
 
 
 WRITER = """
