@@ -45,11 +45,8 @@ def written_whole(path: Path) -> Iterator[TextIO]:
             temporary.unlink(missing_ok=True)
 
 
-def not_written(path: Path, error: OSError) -> StorageError:
+def not_written(
+    path: Path, error: OSError, advice: str = "Free some space, or set MINI_BERT_CACHE to another folder."
+) -> StorageError:
     """What is raised when a derived file or folder cannot be written."""
-    return StorageError(
-        str(path),
-        got=str(error),
-        expected="a folder that can be written",
-        advice="Free some space, or set MINI_BERT_CACHE to another folder.",
-    )
+    return StorageError(str(path), got=str(error), expected="a folder that can be written", advice=advice)

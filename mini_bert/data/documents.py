@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mini_bert.data import python_docs
-from mini_bert.data.readers import READERS, Passage, read_plain
+from mini_bert.data.readers import READERS, Mark, Passage
 from mini_bert.data.sentences import split_sentences
 from mini_bert.data.sources import SOURCES, data_home, fetch, file_sha256
 from mini_bert.errors import DataError, nearest
@@ -52,27 +52,30 @@ class Corpus(NamedTuple):
         return hashlib.sha256("\n".join([f"corpus 1 sections={self.sections}", *parts]).encode()).hexdigest()
 
     @property
+    def identity(self) -> str:
+        """sha256 of the fingerprint and of all names: equal for corpora whose documents are called the same, too."""
+        parts = [self.name, self.fingerprint, *(file.name for file in self.files)]
+        return hashlib.sha256("\n".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+    @property
     def bytes(self) -> int:
         """Size of the files on disk."""
         return sum(file.path.stat().st_size for file in self.files)
 
-    def passages(self) -> Iterator[Passage]:
-        """The text, streamed.
+    def passages(self, start: Mark = ()) -> Iterator[Passage]:
+        """The text, streamed, from the beginning or from behind the passage that carries the mark `start`.
 
         Raises:
             DataError: a file cannot be read as text, or holds none.
         """
-        for file in self.files:
-            if file.reader == "python-docs":
-                passages = python_docs.read_harvest(file.path)
-            elif file.reader == "plain":
-                passages = read_plain(file.path, self.sections)
-            else:
-                passages = READERS[file.reader](file.path)
-            found = False
-            for passage in passages:
+        first, *within = start or (0,)
+        for number, file in enumerate(self.files[first:], first):
+            begin = tuple(within) if number == first else ()
+            read = READERS["sections" if file.reader == "plain" and self.sections else file.reader]
+            found = bool(begin)
+            for passage in read(file.path, begin):
                 found = True
-                yield passage
+                yield passage._replace(mark=(number, *passage.mark))
             if not found and file.reader != "wikiextractor":
                 raise DataError(str(file.path), got="no text in it", expected="text to read")
 
@@ -83,7 +86,7 @@ def read_documents(corpus: str) -> Iterator[Document]:
     Raises:
         DataError: no such corpus or file, or a file cannot be read as text.
     """
-    for name, paragraphs in open_corpus(corpus).passages():
+    for name, paragraphs, _ in open_corpus(corpus).passages():
         yield Document(name, [sentence for text in paragraphs for sentence in split_sentences(text)])
 
 

@@ -80,15 +80,8 @@ def harvest(everything: bool = False) -> tuple[Path, str]:
     if not path.is_file():
         with written_whole(path) as file:
             for passage in _documents(modules, sources):
-                file.write(json.dumps(passage) + "\n")
+                file.write(json.dumps([passage.name, passage.paragraphs]) + "\n")
     return path, key
-
-
-def read_harvest(path: Path) -> Iterator[Passage]:
-    """The documents of a harvested file."""
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield Passage(*json.loads(line))
 
 
 def _distributions(everything: bool) -> list[metadata.Distribution]:

@@ -2,6 +2,10 @@
 
 Readers stream: none holds more than one passage. A long document may come in several passages of the same name, one
 behind the other; a line longer than 1 MiB is cut there, except in JSON.
+
+A passage carries a mark, and a reader that is given the mark goes on behind that passage. Plain text and JSON lines are
+entered there at once (a `.gz` is unpacked up to there, without looking at the text); of the other formats, whose files
+are small, the passages before it are read again and counted.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, islice
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,62 +27,94 @@ from mini_bert.errors import DataError
 
 _LONGEST_LINE = 1 << 20
 _LONGEST_PASSAGE = 1 << 20
+_LINES_BETWEEN_PLACES = 64
 _STUB_WORDS = 100
 SECTION_CHARACTERS = 4000
 """Least length of a section of a text file that is cut into sections."""
 
 
+Mark = tuple[int, ...]
+"""A place in a text, for the reader that gave it; () is the beginning."""
+
+
 class Passage(NamedTuple):
-    """A document, or the next part of one: its name and its paragraphs."""
+    """A document, or the next part of one: its name and its paragraphs, and where the text behind it begins."""
 
     name: str
     paragraphs: list[str]
+    mark: Mark = ()
 
 
-def read_lines(path: Path, longest: int = _LONGEST_LINE) -> Iterator[str]:
+class Lines:
     """The lines of a UTF-8 text file, or of a `.gz` of one, whatever its line ends; byte-order mark off.
 
-    Raises:
+    Raises (when iterated):
         DataError: the file is not UTF-8, is binary, or is not gzip though its name says so.
     """
-    number = 0
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as raw:
-            text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline=None)  # type: ignore[arg-type]
-            while line := text.readline(longest):
-                number += 1
-                if "\0" in line:
-                    raise DataError(
-                        str(path), got=f"a NUL byte in line {number}", expected="text", advice="This file is binary."
-                    )
-                yield line.rstrip("\n")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            str(path),
-            got=f"byte 0x{error.object[error.start]:02x} after line {number}, which is not UTF-8",
-            expected="text in UTF-8",
-            advice="Convert it first: iconv -f latin1 (or -f utf-16) -t utf-8 FILE; a binary file is no text.",
-        ) from error
-    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise DataError(
-            str(path), got=f"{error} after line {number}", expected="a whole gzip file", advice="Make the .gz again."
-        ) from error
+
+    def __init__(self, path: Path, longest: int = _LONGEST_LINE, start: Mark = ()) -> None:
+        self._path, self._longest = path, longest
+        self._place, self.number, self._skipped = start or (0, 0, 0)
+        self._placed = self.number
+        self._text: io.TextIOWrapper | None = None
+
+    @property
+    def mark(self) -> Mark:
+        """Where the next line begins: a place in the file, the number of the line there, and how many are skipped.
+
+        A place costs 10 µs, as much as a line; so it is that of the next line, or of one a little before.
+        """
+        if self._text and self.number - self._placed >= _LINES_BETWEEN_PLACES:
+            self._place, self._placed = self._text.tell(), self.number
+        return self._place, self._placed, self.number - self._placed
+
+    def __iter__(self) -> Iterator[str]:
+        path, first = self._path, self.number + self._skipped
+        try:
+            with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as raw:
+                self._text = text = io.TextIOWrapper(raw, encoding="utf-8-sig", newline=None)  # type: ignore[arg-type]
+                if self._place:
+                    text.seek(self._place)
+                while line := text.readline(self._longest):
+                    self.number += 1
+                    if "\0" in line:
+                        got = f"a NUL byte in line {self.number}"
+                        raise DataError(str(path), got=got, expected="text", advice="This file is binary.")
+                    if self.number > first:
+                        yield line.rstrip("\n")
+                self._text = None
+        except UnicodeDecodeError as error:
+            raise DataError(
+                str(path),
+                got=f"byte 0x{error.object[error.start]:02x} after line {self.number}, which is not UTF-8",
+                expected="text in UTF-8",
+                advice="Convert it first: iconv -f latin1 (or -f utf-16) -t utf-8 FILE; a binary file is no text.",
+            ) from error
+        except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+            raise DataError(
+                str(path),
+                got=f"{error} after line {self.number}",
+                expected="a whole gzip file",
+                advice="Make the .gz again.",
+            ) from error
 
 
-def paragraphs_of(lines: Iterable[str]) -> Iterator[str]:
+def wrapping_width(lines: Iterable[str]) -> int:
+    """The length that 95 % of the first 400 lines do not exceed, blank ones left out."""
+    lengths = sorted(length for line in islice(lines, 400) if (length := len(line.strip())))
+    return lengths[int(0.95 * (len(lengths) - 1))] if lengths else 0
+
+
+def paragraphs_of(lines: Iterable[str], width: int) -> Iterator[str]:
     """Paragraphs of plain text, whether hard-wrapped or one to a line.
 
-    Lines are taken as hard-wrapped when 95 % of the first 400 are of at most 100 characters. Wrapped lines are joined
-    up to a blank line, or to a line that ends a sentence and is shorter than three quarters of the wrapping width.
+    Lines are taken as hard-wrapped when their `wrapping_width` is at most 100. Wrapped lines are joined up to a blank
+    line, or to a line that ends a sentence and is shorter than three quarters of that width.
     """
-    lines = iter(lines)
-    head = list(islice(lines, 400))
-    lengths = sorted(len(line.strip()) for line in head if line.strip())
-    width = lengths[int(0.95 * (len(lengths) - 1))] if lengths else 0
     wrapped = width <= 100
     held: list[str] = []
     size = 0
-    for line in chain(head, lines):
+    for line in lines:
         text = line.strip()
         if text:
             held.append(text)
@@ -91,29 +128,31 @@ def paragraphs_of(lines: Iterable[str]) -> Iterator[str]:
         yield " ".join(held)
 
 
-def passages_of(name: str, paragraphs: Iterable[str], sections: bool) -> Iterator[Passage]:
-    """A text as one document; or, with `sections`, cut at paragraph ends into documents of 4,000 characters or more."""
+def read_plain(path: Path, start: Mark = (), *, sections: bool = False) -> Iterator[Passage]:
+    """A text file as one document; or, with `sections`, cut into documents of 4,000 characters or more.
+
+    It is cut at the ends of paragraphs. A mark is the number of the next section and the place of the next line.
+    """
     limit = SECTION_CHARACTERS if sections else _LONGEST_PASSAGE
+    number, *place = start or (0,)
+    lines = Lines(path, start=tuple(place))
     held: list[str] = []
-    size = number = 0
-    for paragraph in paragraphs:
+    size = 0
+    for paragraph in paragraphs_of(lines, wrapping_width(Lines(path))):
         held.append(paragraph)
         size += len(paragraph)
         if size >= limit:
-            yield Passage(f"{name}#{number:06d}" if sections else name, held)
+            yield Passage(f"{path.name}#{number:06d}" if sections else path.name, held, (number + 1, *lines.mark))
             held, size, number = [], 0, number + 1
     if held:
-        yield Passage(f"{name}#{number:06d}" if sections else name, held)
+        yield Passage(f"{path.name}#{number:06d}" if sections else path.name, held, (number + 1, *lines.mark))
 
 
-def read_plain(path: Path, sections: bool = False) -> Iterator[Passage]:
-    """A plain text file."""
-    return passages_of(path.name, paragraphs_of(read_lines(path)), sections)
-
-
-def read_jsonl(path: Path) -> Iterator[Passage]:
+def read_jsonl(path: Path, start: Mark = ()) -> Iterator[Passage]:
     """One document a line, in the field `text` of a JSON object."""
-    for number, line in enumerate(read_lines(path, longest=-1), start=1):
+    lines = Lines(path, longest=-1, start=start)
+    for line in lines:
+        number = lines.number
         if not line.strip():
             continue
         try:
@@ -127,7 +166,23 @@ def read_jsonl(path: Path) -> Iterator[Passage]:
             if isinstance(entry, dict) and "text" in entry:
                 got = f'a field "text" that is a {type(entry["text"]).__name__}'
             raise DataError(f"{path}, line {number}", got=got, expected='a JSON object with a text field "text"')
-        yield Passage(f"{path.name}:{number}", list(paragraphs_of(entry["text"].splitlines())))
+        text = entry["text"].splitlines()
+        yield Passage(f"{path.name}:{number}", list(paragraphs_of(text, wrapping_width(text))), lines.mark)
+
+
+Reader = Callable[[Path, Mark], Iterator[Passage]]
+"""Reads a file from a mark on."""
+
+
+def counted(read: Callable[[Path], Iterator[Passage]]) -> Reader:
+    """A reader whose marks are numbers of passages: those before are read again."""
+
+    def read_from(path: Path, start: Mark = ()) -> Iterator[Passage]:
+        (behind,) = start or (0,)
+        for number, passage in enumerate(islice(read(path), behind, None), behind + 1):
+            yield passage._replace(mark=(number,))
+
+    return read_from
 
 
 _DOC = re.compile(r'<doc id="([^"]*)"[^>]*title="(.*)">$')
@@ -137,7 +192,7 @@ _EMPTY_BRACKETS = re.compile(r" ?\([\s,;]*\)")
 def read_wikiextractor(path: Path) -> Iterator[Passage]:
     """WikiExtractor blocks without tags and title line; articles under 100 words are stubs and left out."""
     name, body = "", [""][:0]
-    for line in read_lines(path):
+    for line in Lines(path):
         if opening := _DOC.match(line):
             name, body = f"{opening[1]} {html.unescape(opening[2])}", []
         elif line.startswith("</doc>"):
@@ -145,6 +200,13 @@ def read_wikiextractor(path: Path) -> Iterator[Passage]:
                 yield Passage(name, body[1:])
         elif line.strip():
             body.append(_EMPTY_BRACKETS.sub("", html.unescape(line)))
+
+
+def read_harvest(path: Path) -> Iterator[Passage]:
+    """What `python_docs` has harvested: a passage a line, as JSON."""
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield Passage(*json.loads(line))
 
 
 def detokenize(text: str) -> str:
@@ -165,7 +227,7 @@ _TITLE = re.compile(r"^ = ([^=].*[^=]) = $")
 def read_wikitext(path: Path) -> Iterator[Passage]:
     """WikiText: an article a document, headings kept as short paragraphs; `<unk>` becomes the word `unk`."""
     name, body = "", [""][:0]
-    for line in read_lines(path):
+    for line in Lines(path):
         if title := _TITLE.match(line):
             if body:
                 yield Passage(name, body)
@@ -191,10 +253,12 @@ def read_brown(path: Path) -> Iterator[Passage]:
             yield Passage(name.rpartition("/")[2], sentences)
 
 
-READERS: dict[str, Callable[[Path], Iterator[Passage]]] = {
+READERS: dict[str, Reader] = {
     "plain": read_plain,
+    "sections": partial(read_plain, sections=True),
     "jsonl": read_jsonl,
-    "wikiextractor": read_wikiextractor,
-    "wikitext": read_wikitext,
-    "brown": read_brown,
+    "wikiextractor": counted(read_wikiextractor),
+    "wikitext": counted(read_wikitext),
+    "brown": counted(read_brown),
+    "python-docs": counted(read_harvest),
 }

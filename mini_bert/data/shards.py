@@ -21,11 +21,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from mini_bert.data.unfinished import BLOCK
 from mini_bert.errors import ChecksumError
 
 FORMAT = "mini-bert token shards 1"
-BLOCK = 1 << 20
-"""Bytes that share a CRC."""
 
 ARRAYS = {"documents.bin": "<i8", "sentences.bin": "<i8", "hashes.bin": "<u8"}
 

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mini_bert.data.documents import Corpus
-from mini_bert.data.work import Progress
+from mini_bert.data.readers import Mark
+from mini_bert.data.unfinished import Journal
+from mini_bert.data.work import Progress, goes_on
 from mini_bert.errors import DataError
+
+_CHARACTERS_BETWEEN_CHECKPOINTS = 1 << 26
+"""About a second of reading."""
 
 
 def held_out_documents(hashes: NDArray[np.uint64], fraction: float, corpus: str = "data.corpus") -> NDArray[np.bool_]:
@@ -40,23 +47,58 @@ class Scan(NamedTuple):
     characters: int
 
 
-def scan(corpus: Corpus, progress: Progress) -> Scan:
-    """One reading of a corpus for its documents' hashes, which decide the split before anything is tokenised."""
-    hashes: list[bytes] = []
-    characters = 0
-    name, digest = None, hashlib.blake2b(digest_size=8)
-    for passage in corpus.passages():
-        if passage.name != name:
-            if name is not None:
-                hashes.append(digest.digest())
-            name, digest = passage.name, hashlib.blake2b(digest_size=8)
-            if len(hashes) % 1000 == 0:
-                progress(f"reading {corpus.name}", characters, 0)
-        digest.update(text_hash(passage.paragraphs))
-        characters += sum(map(len, passage.paragraphs))
-    if name is not None:
-        hashes.append(digest.digest())
-    return Scan(np.frombuffer(b"".join(hashes), "<u8"), characters)
+@dataclass
+class _Scanned:
+    """What has been read; plain values, so that it can be kept."""
+
+    characters: int = 0
+    open_name: str | None = None
+    open_hashes: str = ""
+    """Of the parts of the document that has not ended, in hexadecimal."""
+    mark: Mark = ()
+    finished: bool = False
+
+
+def scan(corpus: Corpus, progress: Progress, workplace: Path) -> Scan:
+    """One reading of a corpus for its documents' hashes, which decide the split before anything is tokenised.
+
+    What has been read is kept in the folder `workplace`; the next call goes on from there.
+
+    Raises:
+        DataError: a file cannot be read as text, or holds none.
+        StorageError: the folder cannot be written.
+    """
+    with Journal(workplace, f"scan 1 of {corpus.identity}") as journal:
+        scanned = _Scanned(**journal.state)
+        if not scanned.finished:
+            _read_on(corpus, scanned, journal, progress)
+        return Scan(np.frombuffer((journal.files / "hashes.bin").read_bytes(), "<u8"), scanned.characters)
+
+
+def _read_on(corpus: Corpus, scanned: _Scanned, journal: Journal, progress: Progress) -> None:
+    kept = scanned.characters
+    what = goes_on(f"reading {corpus.name}", kept)
+    progress(what, kept, 0)
+    for passage in corpus.passages(tuple(scanned.mark)):
+        if scanned.characters - kept >= _CHARACTERS_BETWEEN_CHECKPOINTS:
+            journal.checkpoint(asdict(scanned))
+            kept = scanned.characters
+            progress(what, kept, 0)
+        if passage.name != scanned.open_name:
+            _end_document(scanned, journal)
+            scanned.open_name = passage.name
+        scanned.open_hashes += text_hash(passage.paragraphs).hex()
+        scanned.characters += sum(map(len, passage.paragraphs))
+        scanned.mark = passage.mark
+    _end_document(scanned, journal)
+    scanned.finished = True
+    journal.checkpoint(asdict(scanned))
+
+
+def _end_document(scanned: _Scanned, journal: Journal) -> None:
+    if scanned.open_name is not None:
+        journal.append("hashes.bin", document_hash(bytes.fromhex(scanned.open_hashes)))
+        scanned.open_name, scanned.open_hashes = None, ""
 
 
 def text_hash(paragraphs: Iterable[str]) -> bytes:
@@ -65,3 +107,8 @@ def text_hash(paragraphs: Iterable[str]) -> bytes:
     for paragraph in paragraphs:
         digest.update(paragraph.encode("utf-8", "surrogatepass") + b"\n")
     return digest.digest()
+
+
+def document_hash(text_hashes: bytes) -> bytes:
+    """8 bytes that stand for a document, from the hashes of its parts, one behind the other."""
+    return hashlib.blake2b(text_hashes, digest_size=8).digest()

@@ -4,7 +4,8 @@ Documents are held out by a hash of their text alone: the same documents for eve
 of a document stay on one side. Of n documents the round(fraction n) with the smallest hashes are held out, at least one
 and never all. The vocabulary is learned from the others.
 
-The token files lie in `cache_home()/tokens/<key>/`, keyed by the sources and the tokenizer.
+The token files lie in `cache_home()/tokens/<key>/`, keyed by the sources and the tokenizer. A call that is stopped, in
+whatever way, is gone on with by the next one: its files are the same bytes as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from mini_bert.data.shard_writer import ShardWriter
 from mini_bert.data.shards import TokenStore
 from mini_bert.data.sources import cache_home
 from mini_bert.data.split import held_out_documents, text_hash
+from mini_bert.data.unfinished import claimed
 from mini_bert.data.vocabularies import given_or_learned
 from mini_bert.data.work import Progress, Work
 from mini_bert.errors import DataError
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from mini_bert.config.schema import DataConfig, TokenizerConfig
 
 _MOST_PIECES = 1 << 16
+_BATCHES_BETWEEN_CHECKPOINTS = 32
+"""8 MiB of text, a few seconds: what a kill can cost."""
 
 
 class TokenSet:
@@ -197,7 +201,7 @@ class _Encoder(NamedTuple):
     def __call__(self, passages: list[Passage]) -> list[tuple[str, bytes, bytes, bytes]]:
         encode = self.tokenizer.encode_ids
         encoded = []
-        for name, paragraphs in passages:
+        for name, paragraphs, _ in passages:
             sentences = [encode(sentence) for text in paragraphs for sentence in split_sentences(text)]
             ids = np.fromiter((id for sentence in sentences for id in sentence), np.uint16)
             lengths = np.array([len(sentence) for sentence in sentences], np.int64)
@@ -208,22 +212,27 @@ class _Encoder(NamedTuple):
 def _open_or_tokenise(corpus: Corpus, tokenizer: WordPiece, work: Work) -> TokenStore:
     folder = cache_home() / "tokens" / cache_key("tokens 1", corpus.fingerprint, tokenizer.fingerprint)
     if not folder.is_dir():
-        writer = ShardWriter(folder)
-        try:
-            encoder = _Encoder(tokenizer)
-            for encoded in work.map("tokenising", encoder, corpus, corpus.passages(), corpus.bytes):
-                for name, ids, lengths, hashed in encoded:
-                    writer.add(name, np.frombuffer(ids, np.uint16), np.frombuffer(lengths, np.int64), hashed)
-            writer.finish(
-                {
-                    "corpus": corpus.name,
-                    "corpus_fingerprint": corpus.fingerprint,
-                    "sources": [{"name": file.name, "sha256": file.sha256} for file in corpus.files],
-                    "tokenizer": tokenizer.fingerprint,
-                    "vocab_size": tokenizer.vocab_size,
-                }
-            )
-        except BaseException:
-            writer.discard()
-            raise
+        with claimed(folder, lambda: work.wait(f"tokens of {corpus.name}")) as workplace:
+            if workplace is not None:
+                with ShardWriter(folder, workplace, source=corpus.identity) as writer:
+                    _tokenise(corpus, tokenizer, work, writer)
     return TokenStore(folder)
+
+
+def _tokenise(corpus: Corpus, tokenizer: WordPiece, work: Work, writer: ShardWriter) -> None:
+    passages = corpus.passages(writer.mark)
+    batches = work.map("tokenising", _Encoder(tokenizer), corpus, passages, corpus.bytes, writer.characters)
+    for number, batch in enumerate(batches, start=1):
+        for name, ids, lengths, hashed in batch.result:
+            writer.add(name, np.frombuffer(ids, np.uint16), np.frombuffer(lengths, np.int64), hashed)
+        if number % _BATCHES_BETWEEN_CHECKPOINTS == 0:
+            writer.checkpoint(batch.mark, batch.done)
+    writer.finish(
+        {
+            "corpus": corpus.name,
+            "corpus_fingerprint": corpus.fingerprint,
+            "sources": [{"name": file.name, "sha256": file.sha256} for file in corpus.files],
+            "tokenizer": tokenizer.fingerprint,
+            "vocab_size": tokenizer.vocab_size,
+        }
+    )

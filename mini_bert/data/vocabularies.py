@@ -1,12 +1,16 @@
-"""The vocabulary of a corpus: learned once from its training documents, kept in `cache_home()/vocabularies/`."""
+"""The vocabulary of a corpus: learned once from its training documents, kept in `cache_home()/vocabularies/`.
+
+A call that was stopped is gone on with: reading for the split where it stopped, counting words with the next corpus.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +19,7 @@ from mini_bert.data.documents import Corpus
 from mini_bert.data.readers import Passage
 from mini_bert.data.sources import cache_home
 from mini_bert.data.split import held_out_documents, scan
+from mini_bert.data.unfinished import claimed
 from mini_bert.data.work import Work
 from mini_bert.errors import ChecksumError
 from mini_bert.text.vocabulary import count_words, learn_vocabulary
@@ -45,26 +50,29 @@ def given_or_learned(
     )
     path = cache_home() / "vocabularies" / f"{key}.json"
     if not path.is_file():
-        counts = _training_words(corpora, fraction, config, work)
-        _keep_vocabulary(path, learn_vocabulary(counts, vocab_size, config.min_frequency))
-    return WordPiece(_kept_vocabulary(path), **settings)
+        with claimed(path, lambda: work.wait("a vocabulary")) as workplace:
+            if workplace is not None:
+                counts = _training_words(corpora, fraction, config, work, workplace)
+                work.progress("learning a vocabulary", 0, 0)
+                _keep(path, "vocabulary", learn_vocabulary(counts, vocab_size, config.min_frequency))
+    return WordPiece(_kept(path, "vocabulary"), **settings)
 
 
-def _keep_vocabulary(path: Path, vocabulary: Sequence[str]) -> None:
+def _keep(path: Path, what: str, value: object) -> None:
     with written_whole(path) as file:
-        json.dump({"sha256": cache_key(list(vocabulary), length=64), "vocabulary": list(vocabulary)}, file, indent=0)
+        json.dump({"sha256": cache_key(value, length=64), what: value}, file, indent=0)
 
 
-def _kept_vocabulary(path: Path) -> list[str]:
+def _kept(path: Path, what: str) -> Any:
     try:
         kept = json.loads(path.read_bytes())
-        vocabulary, expected = kept["vocabulary"], kept["sha256"]
-        found = cache_key(vocabulary, length=64)
+        value, expected = kept[what], kept["sha256"]
+        found = cache_key(value, length=64)
     except (ValueError, KeyError, TypeError) as error:
-        raise ChecksumError(str(path), got=str(error), expected="a vocabulary", advice="Delete this file.") from error
+        raise ChecksumError(str(path), got=str(error), expected=f"a {what}", advice="Delete this file.") from error
     if found != expected:
         raise ChecksumError(str(path), got=f"sha256 {found}", expected=f"sha256 {expected}", advice="Delete this file.")
-    return list(vocabulary)
+    return value
 
 
 class _WordCounter(NamedTuple):
@@ -76,13 +84,20 @@ class _WordCounter(NamedTuple):
         return Counter(count_words(texts, self.lowercase, self.strip_accents))
 
 
-def _training_words(corpora: Sequence[Corpus], fraction: float, config: TokenizerConfig, work: Work) -> Counter[str]:
+def _training_words(
+    corpora: Sequence[Corpus], fraction: float, config: TokenizerConfig, work: Work, workplace: Path
+) -> Counter[str]:
     """Words of the training documents with their counts; where there is much text, of a share chosen by hash."""
     counts: Counter[str] = Counter()
     counter = _WordCounter(config.lowercase, config.strip_accents)
-    scans = [scan(corpus, work.progress) for corpus in corpora]
+    scans = [scan(corpus, work.progress, workplace / f"scan-{n}") for n, corpus in enumerate(corpora)]
     total = sum(scanned.characters for scanned in scans)
-    for corpus, scanned in zip(corpora, scans, strict=True):
+    for number, (corpus, scanned) in enumerate(zip(corpora, scans, strict=True)):
+        kept = workplace / f"words-{number}.json"
+        with suppress(ChecksumError, FileNotFoundError):
+            counts.update(_kept(kept, "count"))
+            continue
+        mine: Counter[str] = Counter()
         held_out = held_out_documents(scanned.hashes, fraction, corpus.name)
         order = np.argsort(scanned.hashes, kind="stable")[::-1]
         taken = np.zeros(len(held_out), bool)
@@ -90,7 +105,10 @@ def _training_words(corpora: Sequence[Corpus], fraction: float, config: Tokenize
         taken &= ~held_out
         passages = _chosen(corpus.passages(), taken.tolist())
         for counted in work.map("counting words of", counter, corpus, passages, scanned.characters):
-            counts.update(counted)
+            mine.update(counted.result)
+        if len(corpora) > 1:
+            _keep(kept, "count", mine)
+        counts.update(mine)
     return counts
 
 

@@ -85,7 +85,7 @@ class _Worker:
                 "tokenising",
                 got=f"a worker process that ended (exit code {code})",
                 expected="a result",
-                advice="It may have run out of memory.",
+                advice="It may have run out of memory. What is done is kept: start again, and it goes on.",
             ) from error
         if not succeeded:
             raise result

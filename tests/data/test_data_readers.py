@@ -13,14 +13,16 @@ from mini_bert.data import python_docs
 from mini_bert.data.documents import open_corpus, parse_weight, read_documents
 from mini_bert.data.python_docs import Module, find_modules, plain_paragraphs
 from mini_bert.data.readers import (
+    Lines,
+    Passage,
     paragraphs_of,
-    passages_of,
     read_brown,
+    read_harvest,
     read_jsonl,
-    read_lines,
     read_plain,
     read_wikiextractor,
     read_wikitext,
+    wrapping_width,
 )
 from mini_bert.data.sentences import split_sentences
 from mini_bert.errors import DataError
@@ -68,7 +70,7 @@ class TestPlain:
 
     def test_a_paragraph_a_line_stays(self) -> None:
         lines = ["word " * 40 + "end", "", "word " * 50 + "end.", "Short one"]
-        assert list(paragraphs_of(lines)) == [line.strip() for line in lines if line]
+        assert list(paragraphs_of(lines, wrapping_width(lines))) == [line.strip() for line in lines if line]
 
     def test_a_line_without_end_is_cut(self, tmp_path: Path) -> None:
         path = tmp_path / "line.txt"
@@ -78,8 +80,9 @@ class TestPlain:
         assert len(passages) >= 2
         assert sum(len(p.replace(" ", "")) for passage in passages for p in passage.paragraphs) == 7 * 300_000
 
-    def test_sections(self) -> None:
-        sections = list(passages_of("x", ["a" * 1500] * 7, sections=True))
+    def test_sections(self, tmp_path: Path) -> None:
+        (tmp_path / "x").write_text(("a" * 1500 + "\n") * 7)
+        sections = list(read_plain(tmp_path / "x", sections=True))
         assert [(s.name, len(s.paragraphs)) for s in sections] == [("x#000000", 3), ("x#000001", 3), ("x#000002", 1)]
 
     def test_few_files_are_cut_into_sections_and_many_are_documents(self, tmp_path: Path) -> None:
@@ -93,7 +96,7 @@ class TestPlain:
 def test_line_ends_of_all_kinds(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\rthree\n\nfour")
-    assert list(read_lines(path)) == ["one", "two", "three", "", "four"]
+    assert list(Lines(path)) == ["one", "two", "three", "", "four"]
 
 
 class TestOtherFormats:
@@ -135,11 +138,11 @@ class TestOtherFormats:
             " \n = = Taste = = \n \n Good . \n = Next = \n Other 's . \n"
         )
         first, second = read_wikitext(path)
-        assert first == (
+        assert first == Passage(
             "The Lobster",
             ["It has unk, 1,000 well-known (big) claws; it isn't 2.5 kg.", "Taste", "Good."],
         )
-        assert second == ("Next", ["Other's."])
+        assert second == Passage("Next", ["Other's."])
 
     def test_brown(self, tmp_path: Path) -> None:
         path = tmp_path / "brown.zip"
@@ -272,7 +275,7 @@ class TestPythonDocs:
         modules = [Module(path.stem, path) for path in (broken, harmful, copy)]
         monkeypatch.setattr(python_docs, "find_modules", lambda everything: modules)
         path, key = python_docs.harvest()
-        documents = list(python_docs.read_harvest(path))
+        documents = [(passage.name, passage.paragraphs) for passage in read_harvest(path)]
         assert documents == [
             ("harmful", ["A module docstring.", "Of a function."]),
             ("other", ["Of a class.", "Of a method.", "Of another.", "A new doc."]),

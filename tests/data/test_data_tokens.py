@@ -101,7 +101,7 @@ def test_two_processes_that_prepare_the_same_corpus_do_not_disturb_each_other(bo
     answers = {child.communicate()[0] for child in children}
     assert [child.returncode for child in children] == [0, 0, 0]
     assert len(answers) == 1
-    assert not list(cache.rglob(".tmp-*"))
+    assert not [*cache.rglob(".tmp-*"), *cache.rglob(".unfinished-*")]
 
 
 class TestHeldOut:
@@ -175,7 +175,7 @@ def test_provenance_says_what_the_tokens_are_made_of(book: Path, letters: WordPi
 def test_progress_is_told(book: Path) -> None:
     told: list[tuple[str, int, int]] = []
     opened(str(book), progress=lambda *state: told.append(state))
-    assert {state[0].split()[0] for state in told} == {"reading", "counting", "tokenising"}
+    assert {state[0].split()[0] for state in told} == {"reading", "counting", "learning", "tokenising"}
     assert all(done <= total or not total for _, done, total in told)
 
 
