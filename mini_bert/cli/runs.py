@@ -135,7 +135,7 @@ def prune(
         json: as JSON.
     """
     from mini_bert.errors import InvalidInputError
-    from mini_bert.reports.quantities import memory
+    from mini_bert.reports.runs import size
     from mini_bert.training.run_folders import find_run, find_runs, prunable
     from mini_bert.training.run_folders import prune as prune_run
 
@@ -160,7 +160,7 @@ def prune(
     for run, plan in gone.items():
         for path in [*plan.checkpoints, *plan.leavings]:
             print(f"{'would remove' if dry_run else 'removed'} {path}")
-        print(f"{run}: {memory(plan.bytes)} {'would be ' if dry_run else ''}freed")
+        print(f"{run}: {size(plan.bytes)} {'would be ' if dry_run else ''}freed")
     return DONE
 
 

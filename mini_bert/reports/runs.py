@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
@@ -12,7 +13,7 @@ from typing import Any
 from mini_bert.config.schema import Config
 from mini_bert.errors import CheckpointError
 from mini_bert.interop import manifest as folder_manifest
-from mini_bert.reports.quantities import duration, memory, number, percent
+from mini_bert.reports.quantities import duration, number, percent
 from mini_bert.reports.table import NOTHING, Table
 from mini_bert.training.checkpoint_folders import checkpoints, pointed_to, step_of
 from mini_bert.training.metrics_log import Record
@@ -34,7 +35,7 @@ def overview(runs: Sequence[RunSummary], directory: Path) -> Table:
             number(run.loss, 4),
             NOTHING if run.best_loss is None else f"{run.best_loss:.4f} at {run.best_step:,}",
             str(run.checkpoints),
-            memory(run.bytes),
+            size(run.bytes),
             _when(run.changed),
         )
         for run in runs
@@ -89,7 +90,7 @@ def heading(known: Mapping[str, Any]) -> str:
         line += f", held-out loss {known['loss']:.4f}"
     if known["best_loss"] is not None:
         line += f" (best {known['best_loss']:.4f} at step {known['best_step']:,})"
-    return f"{line}, {memory(known['bytes'])}, last change {_when(known['changed'])}"
+    return f"{line}, {size(known['bytes'])}, last change {_when(known['changed'])}"
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -176,11 +177,11 @@ def _making_table(known: Mapping[str, Any]) -> Table:
         ),
         "machine": " on ".join(str(part) for part in (environment.get("machine"), newest.get("host")) if part),
         "git": commit,
-        "command": " ".join(newest.get("command", ())),
         "final sha256" if known["sha256"] else "newest sha256": known["sha256"] or known["newest_sha256"],
     }
     rows = tuple((name, str(value)) for name, value in facts.items() if value)
-    return Table("What it was made of", ("what", "which"), rows, left=(0, 1))
+    command = (f"command: {shlex.join(newest['command'])}",) if newest.get("command") else ()
+    return Table("What it was made of", ("what", "which"), rows, command, left=(0, 1))
 
 
 def _starts_table(known: Mapping[str, Any]) -> Table:
@@ -222,11 +223,20 @@ def _course_table(known: Mapping[str, Any]) -> Table:
 
 def _checkpoints_table(known: Mapping[str, Any]) -> Table:
     rows = tuple(
-        (path["name"], memory(path["bytes"]), "yes" if path["holds"] else "NO", ", ".join(path["pointers"]))
+        (path["name"], size(path["bytes"]), "yes" if path["holds"] else "NO", ", ".join(path["pointers"]))
         for path in known["checkpoint_list"]
     )
     problems = tuple(path["problem"] for path in known["checkpoint_list"] if path["problem"])
     return Table("Checkpoints", ("checkpoint", "size", "verified", "pointers"), rows, problems, left=(0, 3))
+
+
+def size(bytes: int) -> str:
+    """Bytes as megabytes, or gigabytes.
+
+    >>> size(293_646), size(72_668_148), size(3_600_000_000)
+    ('0.3 MB', '72.7 MB', '3.60 GB')
+    """
+    return f"{bytes / 1e9:,.2f} GB" if bytes >= 1e9 else f"{bytes / 1e6:,.1f} MB"
 
 
 def _of(step: int | None, steps: int | None) -> str:
