@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import median
 from typing import Any, Literal, NamedTuple
 
@@ -31,6 +32,8 @@ FLOOR_NATS, FLOOR_SHARE = 0.01, 0.01
 deviation of its own."""
 EXPLODED = 3.0
 """A loss this many times the largest of the window is a spike, however few have been seen and whatever their spread."""
+PASSED_OVER = 20
+"""Batches that a rollback passes over beside those that were met: what is wrong with data is seldom one batch long."""
 REMEMBERED = 20
 """Steps that an incident tells of."""
 
@@ -144,7 +147,7 @@ class Health:
         return Remedy("cut", f"The learning rate is now {self.lr_scale:.4g} of the schedule's: {why}")
 
     def rolled_back(self, from_step: int, to_step: int, saved: Mapping[str, Any] | None = None) -> None:
-        """Go on from the checkpoint of `to_step`, without the batches that were met since.
+        """Go on from the checkpoint of `to_step`, past the batches that were met since and `PASSED_OVER` more.
 
         Args:
             from_step: the step after which "roll back" was said.
@@ -152,7 +155,7 @@ class Health:
             saved: the health in that checkpoint; all but rollbacks and batch_offset becomes what it was. None: as new,
                 for a start from step 0.
         """
-        rollbacks, batch_offset = self.rollbacks + 1, self.batch_offset + from_step - to_step
+        rollbacks, batch_offset = self.rollbacks + 1, self.batch_offset + from_step - to_step + PASSED_OVER
         restored = Health() if saved is None else Health.restored(saved)
         vars(self).update(vars(restored))
         self.rollbacks, self.batch_offset = rollbacks, batch_offset
@@ -161,11 +164,12 @@ class Health:
 def spike_limit(losses: list[float], deviations: float) -> float:
     """The loss above which a step is a spike; infinite while too little has been seen.
 
-    limit = median + deviations · max(1.4826 · median absolute deviation, floor)
+    limit = median + deviations · max(σ, floor),    σ = 1.4826 / √2 · median |lossᵢ − lossᵢ₋₁|
 
-    Both medians stay where they are until half of the window has changed, so that a spike does not hide the next; for
-    normally distributed losses 1.4826 makes the median absolute deviation the standard deviation. A loss of `EXPLODED`
-    times the largest before it, and a nat more, is one in any case.
+    Neighbours differ by noise alone, whatever the trend: a loss that is falling fast has no large deviation. For normal
+    noise 1.4826 · median |x| is the standard deviation of x, and that of a difference is √2 times the one looked for.
+    Medians do not move until half of the window has: a spike does not hide the next. A loss of `EXPLODED` times the
+    largest before it, and a nat more, is a spike in any case.
     """
     if not losses:
         return math.inf
@@ -173,7 +177,7 @@ def spike_limit(losses: list[float], deviations: float) -> float:
     if len(losses) < FEWEST:
         return exploded
     middle = median(losses)
-    deviation = 1.4826 * median(abs(loss - middle) for loss in losses)
+    deviation = 1.4826 / math.sqrt(2.0) * median(abs(now - before) for before, now in pairwise(losses))
     return min(exploded, middle + deviations * max(deviation, FLOOR_NATS, FLOOR_SHARE * middle))
 
 
