@@ -13,12 +13,12 @@ import numpy as np
 from mini_bert.config.schema import Config
 from mini_bert.data.batches import BatchStream
 from mini_bert.data.tokens import TokenCorpus
-from mini_bert.errors import CheckpointError
+from mini_bert.errors import CheckpointError, NonFiniteError
 from mini_bert.interop import manifest
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
 from mini_bert.training.checkpoint import checkpoints, environment, load_checkpoint, save_checkpoint, step_of
-from mini_bert.training.health import Health
+from mini_bert.training.health import Health, not_finite_in
 from mini_bert.training.parallel import ShardPool
 from mini_bert.training.phases import References, references_of
 from mini_bert.training.progress import Progress
@@ -53,8 +53,16 @@ class Course:
 
         Raises:
             StorageError: it could not be written; older ones are as they were.
+            NonFiniteError: a parameter or a moment is not finite; nothing is written.
         """
         train = self.config.train
+        if (bad := not_finite_in(self.state)) is not None:
+            raise NonFiniteError(
+                bad,
+                got="NaN or infinity",
+                expected="finite numbers, which alone are worth a checkpoint",
+                advice="Go on from the last checkpoint with `--resume auto`.",
+            )
         saved = {
             "progress": asdict(self.progress),
             "health": asdict(self.health),
@@ -68,10 +76,16 @@ class Course:
                 self.state,
                 saved,
                 self.facts,
-                keep=train.keep_checkpoints,
+                keep=max(train.keep_checkpoints, self._back_to_its_turn()),
                 best=self.progress.best_step == self.state.step,
             ),
         )
+
+    def _back_to_its_turn(self) -> int:
+        """How many checkpoints reach back to the last that was saved in its turn, the one of now included."""
+        step = self.state.step
+        in_turn = step - step % self.config.train.save_every
+        return 1 + sum(step_of(path) >= in_turn and step_of(path) != step for path in checkpoints(self.run))
 
     def go_back(self) -> int:
         """Return to the newest checkpoint that was saved in its turn, or to step 0; returns the step left.

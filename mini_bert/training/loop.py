@@ -14,10 +14,10 @@ from mini_bert.atomic_files import replace_file
 from mini_bert.errors import NonFiniteError, StorageError
 from mini_bert.model.bert import MiniBERT
 from mini_bert.training import run_manifest
-from mini_bert.training.checkpoint import model_and_optimizer_sha256
+from mini_bert.training.checkpoint import model_and_optimizer_sha256, newest_verified
 from mini_bert.training.course import Course
 from mini_bert.training.forecast import Forecast
-from mini_bert.training.health import Health, Remedy, incident, incident_text
+from mini_bert.training.health import Health, Remedy, incident, incident_text, not_finite_in
 from mini_bert.training.journal import Journal
 from mini_bert.training.parallel import ShardPool
 from mini_bert.training.phases import learning_phase
@@ -72,6 +72,7 @@ def _steps(course: Course, evaluate: Evaluate | None, journal: Journal, pool: Sh
     config, state, train, ranks = course.config, course.state, course.config.train, course.ranks
     assert train.steps is not None
     saved: Path | None = None
+    due = False
     good = (state.step, course.progress, course.health)
     with StopSignals() as stop:
         signal = _agreed(stop, ranks)
@@ -105,8 +106,10 @@ def _steps(course: Course, evaluate: Evaluate | None, journal: Journal, pool: Sh
                 best = evaluate_now(course, evaluate, journal)
             if ranks.size > 1 and (last or state.step % train.verify_ranks_every == 0):
                 ranks.same(f"the parameters after step {state.step}", model_and_optimizer_sha256(state))
-            if not last and (best or state.step % train.save_every == 0):
+            due = due or state.step % train.save_every == 0
+            if not last and (best or (due and not result.skipped)):  # five skips lead back to before the first
                 saved = _save(course, journal, may_fail=train.on_save_error == "go-on") or saved
+                due = False
             signal = _agreed(stop, ranks)
         if saved is None or saved.name != f"checkpoint-{state.step}":
             saved = _save(course, journal)
@@ -238,10 +241,11 @@ def _give_up(course: Course, good: tuple[int, Progress, Health], remedy: Remedy,
     """Save the state before the updates that were skipped, which did not change it, and say what happened."""
     told = incident(course.health, course.state, course.config.health, remedy.reason)
     file = course.run / f"incident-{course.state.step}.json"
-    course.state.step, course.progress, course.health = good
-    path = _save(course, journal)
     course.ranks.on_first(lambda: replace_file(file, json.dumps(told, indent=1).encode()))
     journal.warn(incident_text(told))
+    course.state.step, course.progress, course.health = good
+    sound = not_finite_in(course.state) is None
+    path = _save(course, journal) if sound else course.ranks.on_first(lambda: newest_verified(course.run).path)
     raise NonFiniteError(
         "loss",
         got=remedy.reason,
