@@ -17,11 +17,12 @@ from typing import NamedTuple
 
 from mini_bert.batch import Batch
 from mini_bert.config.schema import Config
-from mini_bert.machine import available_bytes, resident_bytes
+from mini_bert.machine import available_bytes, peak_bytes, resident_bytes
 from mini_bert.ops.contract import BLOCK
 from mini_bert.optim import adamw
 from mini_bert.optim.clipping import global_norm
 from mini_bert.random_streams import RandomStream
+from mini_bert.training.allocator import give_freed_memory_back
 from mini_bert.training.memory import estimate_training_bytes
 from mini_bert.training.parallel import ShardPool
 from mini_bert.training.step import TrainingState
@@ -91,11 +92,10 @@ def forecast(
         evaluation_seconds: of one evaluation, as measured before step 1.
     """
     begin = time.perf_counter()
-    ranks = getattr(pool, "ranks", None)
+    ranks = pool.ranks
+    give_freed_memory_back()  # what reading, drawing and evaluating left behind; the threads keep memory of their own
     gradient_seconds, tokens_a_step = _gradient_seconds(state, config, batch, pool, steps, seconds_left)
     step_seconds = gradient_seconds + _update_seconds(state, pool)
-    if ranks is not None:
-        step_seconds = ranks.broadcast(step_seconds)
     parameters, train = state.model.parameters.buffer, config.train
     checkpoint_bytes = 3 * parameters.nbytes + _SMALL_FILES_A_PIECE * config.model.vocab_size
     checkpoint_seconds = checkpoint_bytes / _SAVED_A_SECOND
@@ -104,14 +104,11 @@ def forecast(
         left = (seconds_left or 0.0) - (time.perf_counter() - begin)
         each = step_seconds + checkpoint_seconds / train.save_every
         steps = first + steps_that_fit(left, each, evaluation_seconds, train.evaluate_every)
-        if ranks is not None:
-            steps = ranks.broadcast(steps)
     to_do = max(0, steps - first)
     evaluations = math.ceil(steps / train.evaluate_every) - first // train.evaluate_every
     checkpoints = math.ceil(steps / train.save_every) - first // train.save_every
-    in_flight = int(getattr(pool, "in_flight", pool.threads))
     available = available_bytes()
-    return Forecast(
+    measured = Forecast(
         parameters=parameters.size,
         step_seconds=step_seconds,
         first_step=first,
@@ -119,13 +116,14 @@ def forecast(
         seconds=to_do * step_seconds + evaluations * evaluation_seconds + checkpoints * checkpoint_seconds,
         tokens=round(to_do * tokens_a_step),
         epochs=to_do * train.batch_size / rows_per_epoch,
-        memory_bytes=estimate_training_bytes(config, in_flight, ranks=1 if ranks is None else ranks.size),
+        memory_bytes=max(estimate_training_bytes(config, pool.in_flight, ranks=ranks.size), peak_bytes() or 0),
         memory_available=None if available is None else available + (resident_bytes() or 0),
-        in_flight=in_flight,
+        in_flight=pool.in_flight,
         checkpoint_bytes=checkpoint_bytes,
         disk_bytes=(min(train.keep_checkpoints, checkpoints) + 2) * checkpoint_bytes,
         disk_free=_disk_free(run),
     )
+    return ranks.broadcast(measured)
 
 
 def _gradient_seconds(
@@ -155,8 +153,7 @@ def _gradient_seconds(
             to_the_end = (steps - state.step) * times[0] if steps is not None else seconds_left or 0.0
             seconds = min(_LONGEST, _SHARE * to_the_end)
             calls = min(_MOST_CALLS, max(_FEWEST_CALLS, int(seconds / times[0])))
-            if (ranks := getattr(pool, "ranks", None)) is not None:
-                calls = ranks.broadcast(calls)
+            calls = pool.ranks.broadcast(calls)
     return median(times[_WARM_UP:]), tokens / len(times)
 
 

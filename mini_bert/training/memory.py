@@ -1,27 +1,63 @@
-"""How much memory will a training take, how many shards may run at once, and does it fit at all?
+"""How much memory does a training take, how many shards may run at once, and does it fit at all?
 
-Estimated from shapes before anything is allocated; docs/guide/memory.md says where the bytes go.
+Computed from shapes before anything is allocated, out of what each operation says that it keeps (`cost`), and measured
+to be right within 15 % (verification/reliability/memory.py). docs/guide/memory.md says where the bytes go.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, NamedTuple
 
 from mini_bert.errors import ConfigError
 from mini_bert.machine import available_bytes
 
 if TYPE_CHECKING:
-    from mini_bert.config.schema import Config
+    from mini_bert.config.schema import Config, ModelConfig
 
-PROCESS_BYTES = 75_000_000
-"""Interpreter, NumPy and the other libraries."""
-_RESERVE = 1.15
-"""`auto` takes at most so much less than there is: the estimate's error, and room for others."""
+PROCESS_BYTES = 70_000_000
+"""Interpreter, NumPy, the other libraries, and what a worker thread has besides its arrays."""
+_FLOAT = 4
+_SCATTERED = 1.05
+"""What the allocator takes for arrays of so many bytes, for they do not fit together without gaps."""
+_WITH_RESERVE = 1.15
+"""`auto` wants so much more than the estimate: for its error, and for what others take meanwhile."""
+_DRAWN = 56
+"""Bytes an element while a tensor's initial values are drawn."""
+_SCORED_AT_ONCE = 1024
+"""Masked positions that an evaluation scores at once."""
 
 
-def estimate_training_bytes(config: Config, in_flight: int, process_bytes: int = PROCESS_BYTES, ranks: int = 1) -> int:
-    """Peak memory of one process of a training, from shapes alone: within 15 % of what is measured.
+class TrainingBytes(NamedTuple):
+    """Where the memory of one process of a training goes, in bytes."""
+
+    process: int
+    parameters: int
+    moments: int
+    gradients: int
+    """All buffers."""
+    activations: int
+    """Of the shards that run at once: what the backward pass needs, and what it works with."""
+    evaluation: int
+    """Of the rows that are scored at once."""
+    drawing: int
+    """Of the largest tensor's initial values."""
+
+    @property
+    def peak(self) -> int:
+        """Initial values are drawn before there is anything else, and no shard runs while the model is evaluated."""
+        first = self.drawing - self.moments - self.gradients
+        return self.process + self.state + max(first, self.activations, self.evaluation)
+
+    @property
+    def state(self) -> int:
+        """What is there from the first step to the last."""
+        return self.parameters + self.moments + self.gradients
+
+
+def training_bytes(config: Config, in_flight: int, process_bytes: int = PROCESS_BYTES, ranks: int = 1) -> TrainingBytes:
+    """Memory of one process of a training, by purpose.
 
     Args:
         config: model, batch size, shards, masking rate.
@@ -30,26 +66,30 @@ def estimate_training_bytes(config: Config, in_flight: int, process_bytes: int =
         ranks: processes that share the shards.
     """
     from mini_bert.model.parameters import parameter_table
+    from mini_bert.training.shard_tree import buffers_needed, own_span, subtrees
 
     model, train = config.model, config.train
-    L, H, A, I, V, T = (
-        model.num_hidden_layers,
-        model.hidden_size,
-        model.num_attention_heads,
-        model.intermediate_size,
-        model.vocab_size,
-        model.max_position_embeddings,
+    sizes = [math.prod(row.shape) for row in parameter_table(model)]
+    vector, ranks = _FLOAT * sum(sizes), min(ranks, train.shards)
+    spans = [own_span(train.shards, ranks, rank) for rank in range(ranks)]
+    in_flight = min(in_flight, max(stop - first for first, stop in spans))
+    buffers = max(buffers_needed(span, train.shards, in_flight) for span in spans)
+    received = sum(len(subtrees(*span, train.shards)) for span in spans[1:]) / ranks
+    rows = -(-train.batch_size // train.shards)
+    return TrainingBytes(
+        process_bytes,
+        vector,
+        2 * vector,
+        int((buffers + received) * vector),
+        int(_SCATTERED * in_flight * _shard_bytes(config, rows)),
+        int(_SCATTERED * _evaluation_bytes(config)),
+        _DRAWN * max(sizes),
     )
-    n = -(-train.batch_size // train.shards) * T
-    m = config.masking.rate * n
-    block = n * (8 * H + 2 * I + A * T)
-    if model.hidden_dropout_prob or model.attention_probs_dropout_prob:
-        block += n * (A * T + (A * T + 2 * H) / 4)
-    one = (L - 1) * block + 3 * n * H + m * (8 * H + 2 * I) + 2 * n * H + 2 * m * V + 4 * n * I + m * V + V * H
-    parameters = sum(math.prod(row.shape) for row in parameter_table(model))
-    own = -(-train.shards // ranks)
-    buffers = min(own, min(in_flight, own) + math.ceil(math.log2(train.shards)))
-    return process_bytes + int(4 * (parameters * (3 + buffers) + one * min(in_flight, own)))
+
+
+def estimate_training_bytes(config: Config, in_flight: int, process_bytes: int = PROCESS_BYTES, ranks: int = 1) -> int:
+    """Peak memory of one process of a training; arguments as in `training_bytes`."""
+    return training_bytes(config, in_flight, process_bytes, ranks).peak
 
 
 def choose_in_flight(config: Config, threads: int, ranks: int = 1) -> int:
@@ -58,7 +98,7 @@ def choose_in_flight(config: Config, threads: int, ranks: int = 1) -> int:
     if config.train.in_flight != "auto":
         return min(most, config.train.in_flight)
     available = available_bytes()
-    while most > 1 and available is not None and _RESERVE * ranks * _still_needed(config, most, ranks) > available:
+    while most > 1 and available is not None and _WITH_RESERVE * _needed_here(config, most, ranks) > available:
         most -= 1
     return most
 
@@ -69,13 +109,118 @@ def require_room(config: Config, in_flight: int, ranks: int = 1) -> None:
     Raises:
         ConfigError: with what it needs, what there is, and the nearest change that would fit.
     """
-    available, needed = available_bytes(), ranks * _still_needed(config, in_flight, ranks)
-    if available is not None and needed > available:
-        raise ConfigError(
-            "train", got=f"a training that needs {needed / 1e9:.1f} GB", expected=f"at most {available / 1e9:.1f} GB"
-        )
+    available, needed = available_bytes(), _needed_here(config, in_flight, ranks)
+    if available is None or needed <= available:
+        return
+    parts = training_bytes(config, in_flight, 0, ranks)
+    raise ConfigError(
+        "model" if parts.state > available else "train.batch_size",
+        got=f"a training that needs {_size(needed)}, {_size(parts.state)} of it for parameters, moments and gradients",
+        expected=f"at most {_size(available)}, which this process may still take",
+        advice=_what_would_fit(config, available, ranks),
+    )
 
 
-def _still_needed(config: Config, in_flight: int, ranks: int) -> int:
-    """Of the estimate, what this process does not have yet."""
-    return estimate_training_bytes(config, in_flight, 0, ranks)
+def _what_would_fit(config: Config, available: int, ranks: int) -> str:
+    """The nearest change with which the training fits: fewer shards at once, more and smaller ones, a smaller batch."""
+    train, evaluation = config.train, config.evaluation
+    rows = [evaluation.batch_size >> halved for halved in range(evaluation.batch_size.bit_length())]
+    shards = [train.shards << doubled for doubled in range(20) if train.shards << doubled <= train.batch_size]
+    batches = [size for halved in range(1, 20) if (size := train.batch_size >> halved) >= 1]
+    changes: list[dict[str, dict[str, int]]] = [{}]
+    changes += [{"evaluation": {"batch_size": size}} for size in rows[1:]]
+    smallest = {"evaluation": {"batch_size": rows[-1]}}
+    changes += [{"train": {"shards": count}, **more} for count in shards[1:] for more in ({}, smallest)]
+    changes += [{"train": {"batch_size": size, "shards": min(size, shards[-1])}, **smallest} for size in batches]
+    for change in changes:
+        sections = {name: getattr(config, name).model_copy(update=update) for name, update in change.items()}
+        changed = config.model_copy(update=sections)
+        if (needed := _needed_here(changed, 1, ranks)) <= available:
+            options = [("train", "in_flight", 1), *((s, k, v) for s, part in change.items() for k, v in part.items())]
+            said = " ".join(f"--{section}.{key.replace('_', '-')} {value}" for section, key, value in options)
+            return f"It would need {_size(needed)} with {said}."
+    return "Make hidden_size, num_hidden_layers or vocab_size smaller (mini-bert config presets)."
+
+
+def _needed_here(config: Config, in_flight: int, ranks: int) -> int:
+    """What the ranks of this host will take on top of what they have."""
+    return estimate_training_bytes(config, in_flight, 0, ranks) * min(ranks, _ranks_of_this_host(ranks))
+
+
+def _ranks_of_this_host(ranks: int) -> int:
+    for name in ("MPI_LOCALNRANKS", "OMPI_COMM_WORLD_LOCAL_SIZE"):
+        if os.environ.get(name, "").isdecimal():
+            return int(os.environ[name])
+    return ranks
+
+
+def _shard_bytes(config: Config, rows: int) -> int:
+    """Arrays that are alive at the peak of one shard's forward and backward pass, which is in its backward pass."""
+    model = config.model
+    H, A, I, V, T = _letters(model)
+    n, m = rows * T, rows * _masked_a_row(config)
+    hidden_dropped, weights_dropped = bool(model.hidden_dropout_prob), bool(model.attention_probs_dropout_prob)
+    head = V * H + 2 * m * H
+    anywhere = (5 + hidden_dropped) * n * H
+    within_a_block = 0
+    if model.num_hidden_layers > 1:
+        feed_forward = (4 + hidden_dropped) * n * H + 2 * n * I + H * I
+        attention = (8 + 2 * hidden_dropped) * n * H + 3 * n * A * T
+        within_a_block = max(feed_forward, attention, (10 + 2 * hidden_dropped) * n * H)
+    at_work = max(head, anywhere, within_a_block)
+    kept = _kept_bytes(model, n, m, hidden_dropped, weights_dropped)
+    return kept + _FLOAT * (3 * m * V + at_work)  # logits, their exponentials, their gradient
+
+
+def _evaluation_bytes(config: Config) -> int:
+    """Arrays that are alive at the peak of an evaluation: a forward pass keeps what a backward pass would need."""
+    masked = _masked_a_row(config)
+    rows = max(1, min(config.evaluation.batch_size, config.data.held_out_rows, _SCORED_AT_ONCE // masked))
+    n, m, V = rows * config.model.max_position_embeddings, rows * masked, config.model.vocab_size
+    return _kept_bytes(config.model, n, m, False, False) + _FLOAT * m * V
+
+
+def _kept_bytes(model: ModelConfig, n: int, m: int, hidden_dropped: bool, weights_dropped: bool) -> int:
+    """What a forward pass keeps of n tokens, of which m are masked, up to the logits.
+
+    n rows are read by keys and values of all blocks, and by all else of all blocks but the last, where it is m rows.
+    """
+    from mini_bert.model.feed_forward import ACTIVATIONS
+    from mini_bert.ops import attention, dropout, layer_norm
+
+    H, A, I, _, T = _letters(model)
+    activation = ACTIVATIONS[model.hidden_act]
+
+    def block(q: int) -> int:
+        kept: int = attention.cost(1, A, q, T, model.head_size).saved_bytes
+        kept += 2 * layer_norm.cost(q, H).saved_bytes + activation.cost(q * I).saved_bytes
+        kept += _FLOAT * (2 * n * H + (4 if q == n else 5) * q * H + q * I)  # K and V; Q, context, two outputs; hidden
+        if hidden_dropped:
+            kept += 2 * dropout.cost(q * H).saved_bytes
+        if weights_dropped:
+            kept += _FLOAT * q * A * T + dropout.cost(q * A * T).saved_bytes
+        return kept
+
+    embeddings = layer_norm.cost(n, H).saved_bytes + _FLOAT * n * H
+    if hidden_dropped:
+        embeddings += dropout.cost(n * H).saved_bytes
+    head = activation.cost(m * H).saved_bytes + layer_norm.cost(m, H).saved_bytes + _FLOAT * m * H
+    return embeddings + (model.num_hidden_layers - 1) * block(n) + block(m) + head
+
+
+def _masked_a_row(config: Config) -> int:
+    return max(1, math.ceil(config.masking.rate * (config.model.max_position_embeddings - 2)))
+
+
+def _letters(model: ModelConfig) -> tuple[int, int, int, int, int]:
+    return (
+        model.hidden_size,
+        model.num_attention_heads,
+        model.intermediate_size,
+        model.vocab_size,
+        model.max_position_embeddings,
+    )
+
+
+def _size(bytes_: float) -> str:
+    return f"{bytes_ / 1e9:,.1f} GB" if bytes_ >= 1e9 else f"{bytes_ / 1e6:,.0f} MB"
