@@ -13,8 +13,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeAlias
 
 from mini_bert.errors import StorageError
+
+Buffer: TypeAlias = bytes | memoryview
+"""Bytes, or the memory of an array as bytes."""
 
 
 def _storage_error(path: Path, error: OSError) -> StorageError:
@@ -43,15 +47,15 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise _storage_error(path, error) from error
 
 
-def write_all(descriptor: int, content: bytes) -> None:
+def write_all(descriptor: int, content: Buffer) -> None:
     """Write every byte; `os.write` may take fewer than it is given."""
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(descriptor, rest) :]
 
 
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a new file and flush it to the disk; for files in a folder that nobody reads yet.
+def write_synced(path: Path, *parts: Buffer) -> None:
+    """Write a new file, one part behind the other, and flush it to the disk; for a folder that nobody reads yet.
 
     Raises:
         StorageError: the file could not be written.
@@ -59,7 +63,8 @@ def write_synced(path: Path, content: bytes) -> None:
     with storage_errors(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
         try:
-            write_all(descriptor, content)
+            for part in parts:
+                write_all(descriptor, part)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
@@ -77,6 +82,23 @@ def sync(path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, and flush each new name to the disk: what is saved in it is not lost with it.
+
+    Raises:
+        StorageError: the folder cannot be made.
+    """
+    missing = []
+    with storage_errors(path):
+        while not path.exists():
+            missing.append(path)
+            path = path.parent
+    for folder in reversed(missing):
+        with storage_errors(folder):
+            folder.mkdir(exist_ok=True)
+        sync(folder.parent)
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -9,34 +9,66 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from mini_bert.atomic_files import storage_errors, write_synced
+from mini_bert.atomic_files import Buffer, storage_errors, write_synced
 from mini_bert.errors import CheckpointError
+from mini_bert.foreign_files import LARGEST_JSON, parse_json, read_regular_file
 from mini_bert.interop import safetensors_guard
 
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
+_CHUNK = 1 << 18
+"""Bytes read at a time: they stay in the processor's cache until they are hashed."""
+_WORTH_A_THREAD = 1 << 20
+"""Bytes of a folder from which two threads hash sooner than one."""
 
 
-def write(folder: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
+class Described(NamedTuple):
+    """What the manifest says of one file."""
+
+    bytes: int
+    sha256: str
+    tensors: dict[str, dict[str, Any]] | None
+    """Name → dtype and shape; None for a file that is no safetensors file."""
+
+
+def describe(name: str, parts: Sequence[Buffer]) -> Described:
+    """What the manifest shall say of the file `name` that has these bytes, one part behind the other."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    size = sum(len(part) for part in parts)
+    tensors = safetensors_guard.describe(parts[0], name, size) if name.endswith(".safetensors") else None
+    return Described(size, digest.hexdigest(), tensors)
+
+
+def write(folder: Path, facts: Mapping[str, Any], known: Mapping[str, Described] | None = None) -> dict[str, Any]:
     """Describe every file of `folder` in its `manifest.json`, together with `facts`; returns the manifest.
+
+    Args:
+        folder: where to.
+        facts: plain values for JSON.
+        known: of files whose bytes were at hand when they were written; the others are read back.
 
     Raises:
         StorageError: the manifest could not be written, or a file not be read back.
     """
-    files, tensors = {}, {}
-    for path in sorted(folder.iterdir()):
-        if path.name == FILE_NAME:
-            continue
-        with storage_errors(path):
-            content = path.read_bytes()
-        files[path.name] = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        if path.suffix == ".safetensors":
-            tensors[path.name] = safetensors_guard.describe(content, str(path))
-    body = {**facts, "format_version": FORMAT_VERSION, "files": files, "tensors": tensors}
+    described = dict(known or {})
+    for path in folder.iterdir():
+        if path.name != FILE_NAME and path.name not in described:
+            with storage_errors(path):
+                described[path.name] = describe(path.name, [path.read_bytes()])
+    body = {
+        **facts,
+        "format_version": FORMAT_VERSION,
+        "files": {name: {"bytes": file.bytes, "sha256": file.sha256} for name, file in described.items()},
+        "tensors": {name: file.tensors for name, file in described.items() if file.tensors is not None},
+    }
     manifest = {**body, "manifest_sha256": hashlib.sha256(_canonical(body)).hexdigest()}
     write_synced(folder / FILE_NAME, _canonical(manifest))
     return manifest
@@ -50,15 +82,16 @@ def read(folder: Path) -> dict[str, Any]:
     """
     path = folder / FILE_NAME
     try:
-        content = path.read_bytes()
+        content = read_regular_file(path, LARGEST_JSON)
     except OSError as error:
-        raise CheckpointError(str(path), got=error.strerror, expected="the manifest of a checkpoint") from error
+        raise _unreadable(path, "the manifest of a checkpoint", error) from error
     try:
-        manifest = json.loads(content.decode("utf-8"))
+        manifest = parse_json(content)
         own = manifest.pop("manifest_sha256")
         whole = own == hashlib.sha256(_canonical(manifest)).hexdigest()
         whole = whole and content == _canonical({**manifest, "manifest_sha256": own})
-        whole = whole and isinstance(manifest["format_version"], int) and isinstance(manifest["files"], dict)
+        whole = whole and isinstance(manifest["format_version"], int)
+        whole = whole and all(_is_entry(name, entry) for name, entry in manifest["files"].items())
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
         whole = False
     if not whole:
@@ -80,18 +113,58 @@ def verify(folder: Path, only: Iterable[str] | None = None) -> dict[str, Any]:
         CheckpointError: a file is missing, has another size or other bytes.
     """
     manifest = read(folder)
-    names = manifest["files"] if only is None else [name for name in only if name in manifest["files"]]
-    for name in names:
-        path, promised = folder / name, manifest["files"][name]
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise CheckpointError(str(path), got=error.strerror, expected="the file that the manifest names") from error
-        if len(content) != promised["bytes"]:
-            raise CheckpointError(str(path), got=f"{len(content)} bytes", expected=f"{promised['bytes']} bytes")
-        if hashlib.sha256(content).hexdigest() != promised["sha256"]:
-            raise CheckpointError(str(path), got="other bytes than were written", expected="the sha256 of the manifest")
+    files = manifest["files"]
+    names = list(files) if only is None else [name for name in only if name in files]
+
+    def compare(name: str) -> CheckpointError | None:
+        return _difference(folder / name, files[name]["bytes"], files[name]["sha256"])
+
+    if sum(files[name]["bytes"] for name in names) < _WORTH_A_THREAD:
+        found = [compare(name) for name in names]
+    else:
+        with ThreadPoolExecutor(2) as hashing:
+            largest_first = sorted(names, key=lambda name: -files[name]["bytes"])
+            found = list(hashing.map(compare, largest_first))
+    for error in found:
+        if error is not None:
+            raise error
     return manifest
+
+
+def _is_entry(name: str, entry: Mapping[str, Any]) -> bool:
+    return Path(name).name == name and type(entry["bytes"]) is int and isinstance(entry["sha256"], str)
+
+
+def _difference(path: Path, size: int, sha256: str) -> CheckpointError | None:
+    """What is wrong with a file that should have this size and hash."""
+    digest, there = hashlib.sha256(), 0
+    chunk = memoryview(bytearray(_CHUNK))
+    try:
+        if path.exists() and not path.is_file():
+            return CheckpointError(str(path), got="no plain file", expected="the file that the manifest names")
+        with path.open("rb", buffering=0) as file:
+            there = os.fstat(file.fileno()).st_size
+            while there == size and (length := file.readinto(chunk)):
+                digest.update(chunk[:length])
+    except OSError as error:
+        return _unreadable(path, "the file that the manifest names", error)
+    if there != size:
+        return CheckpointError(str(path), got=f"{there} bytes", expected=f"{size} bytes")
+    if digest.hexdigest() != sha256:
+        return CheckpointError(str(path), got="other bytes than were written", expected="the sha256 of the manifest")
+    return None
+
+
+def _unreadable(path: Path, expected: str, error: OSError) -> CheckpointError:
+    advice = "The whole folder is gone: a training removes its older checkpoints. Ask for the newest."
+    found = CheckpointError(
+        str(path),
+        got=error.strerror or str(error),
+        expected=expected,
+        advice="" if path.parent.exists() else advice,
+    )
+    found.__cause__ = error
+    return found
 
 
 def _canonical(body: Mapping[str, Any]) -> bytes:

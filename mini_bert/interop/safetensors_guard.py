@@ -1,7 +1,8 @@
 """Is a safetensors file exactly what it says it is?
 
 The format: 8 bytes N (little-endian), N bytes of JSON `{name: {dtype, shape, data_offsets}, "__metadata__": {…}}`, then
-the tensors' bytes. The library reads and writes it. This guard stands around it, because the library
+the tensors' bytes. The library reads it; this guard stands around it, and writes the library's own bytes, because the
+library
 
 - saves wrong numbers, silently, for an array that is not contiguous (huggingface/safetensors #825),
 - writes several metadata keys in random order, so that equal models give unequal files,
@@ -20,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mini_bert.atomic_files import replace_file
+from mini_bert.config.wording import shown
 from mini_bert.errors import CheckpointError, InvalidInputError
+from mini_bert.foreign_files import parse_json, read_regular_file
 from mini_bert.interop.precision import from_bfloat16_bits, rounded
 
 Arrays = dict[str, NDArray[Any]]
@@ -43,24 +46,26 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     "U8": np.dtype("u1"),
     "BOOL": np.dtype("?"),
 }
+_CODES = {dtype: code for code, dtype in _DTYPES.items() if code != "BF16"}
+_PLACES = ("U64", "I64", "F64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16", "I8", "U8", "BOOL")
+"""The library's order of tensors in a file: wide ones first, so that each lies at a multiple of its size."""
 _WRITABLE = frozenset("fiub")
 
 
-def to_bytes(
+def to_parts(
     arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, object] | None = None, *, dtype: str | None = None
-) -> bytes:
-    """The file's bytes: equal arrays and metadata give equal bytes, in any process.
+) -> list[memoryview]:
+    """The file's bytes in parts: the header, then the memory of each array, not copied where it lies as it is written.
 
-    Metadata that is one text is written under its own key (Hugging Face wants `{"format": "pt"}`); anything else goes
-    as sorted JSON under the one key `mini_bert`. With `dtype` (float16, bfloat16, float32, float64) the arrays are
-    rounded to it.
+    Equal arrays and metadata give equal bytes, in any process; they are those that the library writes. Metadata that is
+    one text stands under its own key (Hugging Face wants `{"format": "pt"}`); anything else goes as sorted JSON under
+    the one key `mini_bert`. With `dtype` (float16, bfloat16, float32, float64) the arrays are rounded to it.
 
     Raises:
         InvalidInputError: an array that is not of plain numbers, or has one that `dtype` cannot hold.
     """
-    from safetensors.numpy import save as serialize
-
-    plain = {}
+    plain: dict[str, NDArray[Any]] = {}
+    codes: dict[str, str] = {}
     for name, array in arrays.items():
         if array.dtype.kind not in _WRITABLE or array.dtype.itemsize > 8:
             raise InvalidInputError(
@@ -68,16 +73,26 @@ def to_bytes(
             )
         narrow = array if dtype is None else rounded(array, dtype, name)
         plain[name] = np.ascontiguousarray(narrow, narrow.dtype.newbyteorder("<")).reshape(array.shape)
-    content = bytes(serialize(plain, _one_key(metadata)))
-    return _bits_as_bfloat16(content) if dtype == "bfloat16" else content
+        codes[name] = "BF16" if dtype == "bfloat16" else _CODES[plain[name].dtype]
+    order = sorted(plain, key=lambda name: (_PLACES.index(codes[name]), name.encode()))
+    written = _one_key(metadata)
+    header: dict[str, Any] = {} if written is None else {"__metadata__": written}
+    position = 0
+    for name in order:
+        end = position + plain[name].nbytes
+        header[name] = {"dtype": codes[name], "shape": list(plain[name].shape), "data_offsets": [position, end]}
+        position = end
+    text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    head = len(text).to_bytes(8, "little") + text
+    return [memoryview(head), *(plain[name].reshape(-1).view(np.uint8).data for name in order)]
 
 
-def _bits_as_bfloat16(content: bytes) -> bytes:
-    """The file with its 16-bit integers called bfloat16, which NumPy cannot say; they are the numbers' bits."""
-    end = 8 + int.from_bytes(content[:8], "little")
-    header = content[8:end].replace(b'"dtype":"U16"', b'"dtype":"BF16"').rstrip(b" ")
-    header += b" " * (-len(header) % 8)
-    return len(header).to_bytes(8, "little") + header + content[end:]
+def to_bytes(
+    arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, object] | None = None, *, dtype: str | None = None
+) -> bytes:
+    """The file's bytes as one; see `to_parts`."""
+    return b"".join(to_parts(arrays, metadata, dtype=dtype))
 
 
 def save(path: Path, arrays: Mapping[str, NDArray[Any]], metadata: Mapping[str, object] | None = None) -> None:
@@ -99,7 +114,7 @@ def load(path: Path, *, widen: bool = False) -> tuple[Arrays, dict[str, Any]]:
         CheckpointError: no such file, or anything in it contradicts anything else.
     """
     try:
-        return from_bytes(path.read_bytes(), str(path), widen=widen)
+        return from_bytes(read_regular_file(path), str(path), widen=widen)
     except OSError as error:
         raise CheckpointError(str(path), got=error.strerror, expected="a readable safetensors file") from error
 
@@ -117,14 +132,14 @@ def from_bytes(content: bytes, name: str, *, widen: bool = False) -> tuple[Array
     try:
         tensors: dict[str, Any] = dict(deserialize(content))  # type: ignore[no-untyped-call]
     except SafetensorError as error:
-        _refuse(name, f"bytes that the safetensors library refuses ({error})")
+        _refuse(name, f"bytes that the safetensors library refuses ({shown(str(error))})")
     del content  # no more is held than the library's copy and what is made of it
     arrays = {}
     for key, entry in header.items():
         array: NDArray[Any] = np.frombuffer(tensors.pop(key)["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
         if entry["dtype"] == "BF16":
             if not widen:
-                _refuse(name, f"{key} in bfloat16", "a dtype that NumPy has, or widen=True")
+                _refuse(name, f"{shown(key)} in bfloat16", "a dtype that NumPy has, or widen=True")
             array = from_bfloat16_bits(array)
         elif widen and array.dtype == np.float16:
             array = array.astype(np.float32)
@@ -136,13 +151,13 @@ def _refuse(name: str, got: str, expected: str = "a whole, consistent safetensor
     raise CheckpointError(name, got=got, expected=expected, advice="The file is damaged, or it is no safetensors file.")
 
 
-def describe(content: bytes, name: str) -> dict[str, dict[str, Any]]:
-    """Name → dtype and shape of every tensor in the bytes of a safetensors file.
+def describe(content: bytes | memoryview, name: str, size: int | None = None) -> dict[str, dict[str, Any]]:
+    """Name → dtype and shape of every tensor in a safetensors file that begins with `content` and has `size` bytes.
 
     Raises:
         CheckpointError: anything in the header contradicts anything else.
     """
-    header = _checked_header(content, name)
+    header = _checked_header(content, name, size)
     return {
         key: {"dtype": entry["dtype"], "shape": entry["shape"]}
         for key, entry in header.items()
@@ -150,16 +165,17 @@ def describe(content: bytes, name: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def _checked_header(content: bytes, name: str) -> dict[str, Any]:
+def _checked_header(content: bytes | memoryview, name: str, size: int | None = None) -> dict[str, Any]:
     """The header, once every number in it has been found consistent with every other."""
+    size = len(content) if size is None else size
     if len(content) < 8:
-        _refuse(name, f"{len(content)} bytes", "at least the 8 bytes of the header's length")
+        _refuse(name, f"{size} bytes", "at least the 8 bytes of the header's length")
     length = int.from_bytes(content[:8], "little")
     if length > min(_LARGEST_HEADER, len(content) - 8):
-        _refuse(name, f"a header of {length} bytes in a file of {len(content)}")
+        _refuse(name, f"a header of {length} bytes in a file of {size}")
     try:
-        header = json.loads(content[8 : 8 + length].decode("utf-8"), object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
+        header = parse_json(bytes(content[8 : 8 + length]))
+    except ValueError as error:
         _refuse(name, f"a header that is no JSON ({error})")
     if not isinstance(header, dict):
         _refuse(name, "a header that is no JSON object")
@@ -171,37 +187,30 @@ def _checked_header(content: bytes, name: str) -> dict[str, Any]:
     position = 0
     for begin, end, key in spans:
         if begin != position:
-            _refuse(name, f"tensor {key} at byte {begin}", f"it at byte {position}: no gap and no overlap")
+            _refuse(name, f"tensor {shown(key)} at byte {begin}", f"it at byte {position}: no gap and no overlap")
         position = end
-    if position != len(content) - 8 - length:
-        _refuse(name, f"{len(content) - 8 - length} bytes of tensors", f"{position} bytes, as the header says")
+    if position != size - 8 - length:
+        _refuse(name, f"{size - 8 - length} bytes of tensors", f"{position} bytes, as the header says")
     return header
 
 
 def _checked_span(key: str, entry: object, name: str) -> tuple[int, int, str]:
     """Where a tensor begins and ends, once its dtype, shape and length agree."""
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        _refuse(name, f"an entry of tensor {key} that is not dtype, shape and data_offsets")
+        _refuse(name, f"an entry of tensor {shown(key)} that is not dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _DTYPES:
-        _refuse(name, f"tensor {key} of dtype {dtype}", f"one of {', '.join(_DTYPES)}")
+        _refuse(name, f"tensor {shown(key)} of dtype {shown(dtype)}", f"one of {', '.join(_DTYPES)}")
     if not _natural_numbers(shape) or not _natural_numbers(offsets) or len(offsets) != 2 or len(shape) > 32:
-        _refuse(name, f"tensor {key} of shape {shape} at {offsets}", "lists of whole numbers")
+        _refuse(name, f"tensor {shown(key)} of shape {shown(shape)} at {shown(offsets)}", "lists of whole numbers")
     begin, end = offsets
     if end - begin != math.prod(shape) * _DTYPES[dtype].itemsize:
-        _refuse(name, f"tensor {key} with {end - begin} bytes for {dtype} of shape {shape}")
+        _refuse(name, f"tensor {shown(key)} with {end - begin} bytes for {dtype} of shape {shown(shape)}")
     return begin, end, key
 
 
 def _natural_numbers(value: object) -> bool:
     return isinstance(value, list) and all(type(number) is int and 0 <= number < _LARGEST_DIMENSION for number in value)
-
-
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    mapping = dict(pairs)
-    if len(mapping) != len(pairs):
-        raise ValueError("a name stands twice")
-    return mapping
 
 
 def _one_key(metadata: Mapping[str, object] | None) -> dict[str, str] | None:
@@ -218,8 +227,8 @@ def _several_keys(metadata: dict[str, str], name: str) -> dict[str, Any]:
     if set(metadata) != {_METADATA_KEY}:
         return dict(metadata)
     try:
-        own = json.loads(metadata[_METADATA_KEY])
-    except (ValueError, RecursionError) as error:
+        own = parse_json(metadata[_METADATA_KEY].encode())
+    except ValueError as error:
         _refuse(name, f"metadata that is no JSON ({error})")
     if not isinstance(own, dict):
         _refuse(name, "metadata that is no JSON object")

@@ -6,6 +6,7 @@ refused: ids that are nearly right are worse than none.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,13 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from mini_bert.atomic_files import replace_file, storage_errors
 from mini_bert.errors import DataError
+from mini_bert.foreign_files import LARGEST_JSON, parse_json, read_regular_file
 from mini_bert.text.pieces import CONTINUATION, LONGEST_WORD, SPECIALS
 
 if TYPE_CHECKING:
     from mini_bert.text.wordpiece import WordPiece
 
-_MOST_BYTES = 16 << 20
-"""The largest tokenizer.json in use, of half a million pieces, has 10 MB."""
+_MOST_PIECES = 2**20
+"""As many as a model can have; a file of 16 MB could hold six times as many, in a GB of memory."""
 
 _CLASSES = (
     *(f"{name}Tokenizer{fast}" for name in ("Bert", "DistilBert", "Electra") for fast in ("", "Fast")),
@@ -86,7 +88,10 @@ def read_vocab_txt(path: Path) -> list[str]:
     Raises:
         DataError: the file is empty, too large, not UTF-8, or has blank or repeated lines.
     """
-    lines = _read_text(path).replace("\r\n", "\n").split("\n")
+    text = _read_text(path)
+    if text.count("\n") > _MOST_PIECES:
+        raise DataError(str(path), got=f"more than {_MOST_PIECES:,} lines", expected="a vocabulary")
+    lines = text.replace("\r\n", "\n").split("\n")
     if lines[-1] == "":
         lines.pop()
     if not lines:
@@ -147,21 +152,26 @@ def read_tokenizer_json(path: Path) -> tuple[list[str], Settings]:
     return _in_order(path, ids), settings
 
 
+def tokenizer_files(wordpiece: WordPiece) -> dict[str, bytes]:
+    """The three files: name → content."""
+    documents = {
+        "vocab.txt": "".join(f"{token}\n" for token in wordpiece.vocabulary),
+        "tokenizer.json": _dumps(_tokenizer_json(wordpiece)),
+        "tokenizer_config.json": _dumps(_tokenizer_config(wordpiece)),
+    }
+    return {name: text.encode() for name, text in documents.items()}
+
+
 def save_tokenizer(wordpiece: WordPiece, folder: Path) -> None:
     """Write the three files; each appears whole or not at all.
 
     Raises:
         StorageError: writing failed.
     """
-    documents = {
-        "vocab.txt": "".join(f"{token}\n" for token in wordpiece.vocabulary),
-        "tokenizer.json": _dumps(_tokenizer_json(wordpiece)),
-        "tokenizer_config.json": _dumps(_tokenizer_config(wordpiece)),
-    }
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    for name, text in documents.items():
-        replace_file(folder / name, text.encode())
+    for name, content in wordpiece.files.items():
+        replace_file(folder / name, content)
 
 
 def _tokenizer_json(wordpiece: WordPiece) -> dict[str, Any]:
@@ -245,14 +255,12 @@ def _read_config(path: Path) -> dict[str, bool | None]:
 
 
 def _read_text(path: Path) -> str:
-    with path.open("rb") as file:
-        content = file.read(_MOST_BYTES + 1)
-    if len(content) > _MOST_BYTES:
-        raise DataError(
-            str(path), got=f"more than {_MOST_BYTES:,} bytes", expected="a vocabulary", advice="Is this a corpus?"
-        )
     try:
-        return content.decode("utf-8-sig")
+        return read_regular_file(path, LARGEST_JSON).decode("utf-8-sig")
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        raise DataError(str(path), got=error.strerror, expected="a vocabulary", advice="Is this a corpus?") from error
     except UnicodeDecodeError as error:
         raise DataError(
             str(path),
@@ -264,8 +272,8 @@ def _read_text(path: Path) -> str:
 
 def _read_json(path: Path) -> Any:
     try:
-        return json.loads(_read_text(path))
-    except (ValueError, RecursionError) as error:
+        return parse_json(_read_text(path))
+    except ValueError as error:
         raise DataError(
             str(path),
             got=f"damaged JSON ({error})",

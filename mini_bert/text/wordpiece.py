@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from mini_bert.errors import DataError, InvalidInputError
@@ -100,6 +101,13 @@ class WordPiece:
         """sha256 of the vocabulary and the settings, in hexadecimal: equal for tokenizers that do the same."""
         settings = [list(self.vocabulary), self.lowercase, self._strips_accents]
         return hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+
+    @cached_property
+    def files(self) -> Mapping[str, bytes]:
+        """`vocab.txt`, `tokenizer.json` and `tokenizer_config.json`, as Hugging Face reads them: name → content."""
+        from mini_bert.text.tokenizer_file import tokenizer_files
+
+        return MappingProxyType(tokenizer_files(self))
 
     def token(self, id: int) -> str:
         """The piece with this id.

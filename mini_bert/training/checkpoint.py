@@ -9,6 +9,8 @@
 Saving: write all into `.tmp-<step>-<owner>-<random>/` and flush each file; the manifest last; flush the folder; rename
 it to its name; flush its parent; read it back and compare with the manifest; only then move the pointers and remove
 older checkpoints. `latest` is a hint for people: a resume looks for the newest checkpoint whose manifest holds.
+The manifest tells of the bytes that were meant, hashed in memory while they are written, not of what a disk gave back.
+Names, and which checkpoints stay: checkpoint_folders.py.
 
 What is not promised: equal bits on another type of processor, BLAS build or version of NumPy.
 """
@@ -17,41 +19,54 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
-import re
-import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 import mini_bert
-from mini_bert.atomic_files import replace_file, storage_errors, sync, write_synced
-from mini_bert.errors import CheckpointError, StorageError
-from mini_bert.interop import manifest, safetensors_guard
+from mini_bert.atomic_files import Buffer, make_folder, replace_file, storage_errors, sync, write_synced
+from mini_bert.errors import CheckpointError
+from mini_bert.interop import bert_config, huggingface, manifest, safetensors_guard
 from mini_bert.machine import blas_kernel
 from mini_bert.model.parameters import Parameters
-from mini_bert.model.pretrained import from_pretrained, write_model_files
+from mini_bert.model.pretrained import CONFIG_NAME, WEIGHTS_NAME, from_pretrained
 from mini_bert.optim import adamw
-from mini_bert.training import ownership
+from mini_bert.training.checkpoint_folders import (
+    FOLDER,
+    Newest,
+    checkpoints,
+    give_name,
+    newest_verified,
+    pointed_to,
+    remove_stale,
+    rotate,
+    step_of,
+    temporary,
+    verified,
+)
 from mini_bert.training.step import TrainingState
+
+__all__ = [
+    "Newest",
+    "Restored",
+    "checkpoints",
+    "environment",
+    "load_checkpoint",
+    "model_and_optimizer_sha256",
+    "newest_verified",
+    "pointed_to",
+    "remove_stale",
+    "save_checkpoint",
+    "step_of",
+]
 
 OPTIMIZER_NAME = "optimizer.safetensors"
 STATE_NAME = "training_state.json"
-_FOLDER = "checkpoints"
-_NAME = re.compile(r"checkpoint-(\d+)")
-
-
-class Newest(NamedTuple):
-    """The newest checkpoint of a run that is what it was when it was written."""
-
-    path: Path | None
-    """None where no checkpoint holds."""
-    rejected: tuple[str, ...]
-    """Why each newer one was passed over."""
 
 
 class Restored(NamedTuple):
@@ -61,39 +76,6 @@ class Restored(NamedTuple):
     progress: dict[str, Any]
     """The counters that were given to `save_checkpoint`."""
     manifest: dict[str, Any]
-
-
-def checkpoints(run: Path) -> list[Path]:
-    """The folders of a run's checkpoints, newest first, whether they hold or not."""
-    if not (run / _FOLDER).is_dir():
-        return []
-    found = [path for path in (run / _FOLDER).iterdir() if _NAME.fullmatch(path.name)]
-    return sorted(found, key=step_of, reverse=True)
-
-
-def step_of(checkpoint: Path) -> int:
-    """The step in a checkpoint's name.
-
-    Raises:
-        CheckpointError: the name is not that of a checkpoint.
-    """
-    match = _NAME.fullmatch(checkpoint.name)
-    if match is None:
-        raise CheckpointError(str(checkpoint), got=f"a folder named {checkpoint.name}", expected="checkpoint-<step>")
-    return int(match[1])
-
-
-def newest_verified(run: Path) -> Newest:
-    """The newest checkpoint of a run whose every file has the size and sha256 of its manifest."""
-    rejected = []
-    for path in checkpoints(run):
-        try:
-            manifest.verify(path)
-        except CheckpointError as error:
-            rejected.append(str(error))
-        else:
-            return Newest(path, tuple(rejected))
-    return Newest(None, tuple(rejected))
 
 
 def save_checkpoint(
@@ -118,15 +100,14 @@ def save_checkpoint(
     Raises:
         StorageError: disk full, read-only or failing; older checkpoints are as they were, and nothing half stays.
     """
-    folder = run / _FOLDER
-    final = folder / f"checkpoint-{state.step}"
-    digest = model_and_optimizer_sha256(state)
-    if not _holds_already(final, digest):
-        _write(folder, final, state, progress, {**facts, "step": state.step, "model_and_optimizer_sha256": digest})
+    final = run / FOLDER / f"checkpoint-{state.step}"
+    counters = json.dumps({"step": state.step, "progress": dict(progress)}, indent=1, sort_keys=True).encode() + b"\n"
+    if not _holds_already(final, state, counters):
+        _write(final, state, counters, facts)
     replace_file(run / "latest", f"{final.name}\n".encode())
     if best:
         replace_file(run / "best", f"{final.name}\n".encode())
-    _rotate(run, keep)
+    rotate(run, keep)
     return final
 
 
@@ -183,28 +164,6 @@ def environment(threads: int) -> dict[str, str | int]:
     }
 
 
-def remove_stale(run: Path) -> None:
-    """Remove what writers that died left half done; call it while holding the run's lock.
-
-    Folders go when the owner in their name is gone. Single files go always: only the lock's holder writes them.
-    """
-    for path in [*run.glob(".tmp-*"), *(run / _FOLDER).glob(".tmp-*")]:
-        if path.is_file():
-            path.unlink(missing_ok=True)
-        elif ownership.token_is_gone(path.name) or ownership.this_process().token in path.name:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def pointed_to(run: Path, pointer: str) -> Path | None:
-    """The checkpoint that the file `latest` or `best` names, if it is there."""
-    try:
-        name = (run / pointer).read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return None
-    path = run / _FOLDER / name
-    return path if _NAME.fullmatch(name) and path.is_dir() else None
-
-
 def _moments(parameters: Parameters, optimizer: adamw.State) -> list[tuple[str, str, np.ndarray[Any, Any]]]:
     """AdamW's vectors by moment and parameter name, as views."""
     return [
@@ -214,68 +173,52 @@ def _moments(parameters: Parameters, optimizer: adamw.State) -> list[tuple[str, 
     ]
 
 
-def _holds_already(path: Path, digest: str) -> bool:
+def _holds_already(path: Path, state: TrainingState, counters: bytes) -> bool:
+    """Whether this very state is saved there."""
     try:
-        return bool(manifest.verify(path).get("model_and_optimizer_sha256") == digest)
-    except CheckpointError:
+        promised = verified(path)
+        return (path / STATE_NAME).read_bytes() == counters and promised.get(
+            "model_and_optimizer_sha256"
+        ) == model_and_optimizer_sha256(state)
+    except (CheckpointError, OSError):
         return False
 
 
-def _temporary(folder: Path, step: int) -> Path:
-    return folder / f".tmp-{step}-{ownership.this_process().token}-{secrets.token_hex(4)}"
+def _contents(state: TrainingState, counters: bytes) -> dict[str, Sequence[Buffer]]:
+    """Name → bytes of each file but the manifest. Those of arrays are not copied: the state must stay as it is."""
+    model = state.model
+    moments = {f"{moment}.{name}": view for moment, name, view in _moments(model.parameters, state.optimizer)}
+    weights = huggingface.to_hugging_face(model.parameters, model.parameters.table)
+    pad_id = 0 if model.tokenizer is None else model.tokenizer.pad_id
+    fields = bert_config.to_json(model.config, np.dtype(model.dtype).name, pad_id)
+    return {
+        OPTIMIZER_NAME: safetensors_guard.to_parts(moments, {"step": state.step}),
+        WEIGHTS_NAME: safetensors_guard.to_parts(weights, {"format": "pt"}),
+        CONFIG_NAME: [(json.dumps(fields, indent=2) + "\n").encode()],
+        STATE_NAME: [counters],
+        **{name: [content] for name, content in (model.tokenizer.files if model.tokenizer else {}).items()},
+    }
 
 
-def _write(
-    folder: Path, final: Path, state: TrainingState, progress: Mapping[str, Any], facts: Mapping[str, Any]
-) -> None:
-    staged = _temporary(folder, state.step)
-    moments = {f"{moment}.{name}": view for moment, name, view in _moments(state.model.parameters, state.optimizer)}
-    text = json.dumps({"step": state.step, "progress": dict(progress)}, indent=1, sort_keys=True)
+def _write(final: Path, state: TrainingState, counters: bytes, facts: Mapping[str, Any]) -> None:
+    """Write a checkpoint; two threads hash what a third one writes."""
+    make_folder(final.parent)
+    staged = temporary(final.parent, state.step)
     try:
         with storage_errors(staged):
-            folder.mkdir(parents=True, exist_ok=True)
             staged.mkdir()
-        write_model_files(state.model, staged)
-        write_synced(staged / OPTIMIZER_NAME, safetensors_guard.to_bytes(moments, {"step": state.step}))
-        write_synced(staged / STATE_NAME, text.encode() + b"\n")
-        manifest.write(staged, facts)
+        with ThreadPoolExecutor(2) as hashing:
+            digest = hashing.submit(model_and_optimizer_sha256, state)
+            contents = _contents(state, counters)
+            described = {name: hashing.submit(manifest.describe, name, parts) for name, parts in contents.items()}
+            for name, parts in contents.items():
+                write_synced(staged / name, *parts)
+        manifest.write(
+            staged,
+            {**facts, "step": state.step, "model_and_optimizer_sha256": digest.result()},
+            {name: file.result() for name, file in described.items()},
+        )
         sync(staged)
-        with storage_errors(final):
-            if final.exists():  # damaged, or of another course of this run
-                _remove(final)
-            os.rename(staged, final)  # noqa: PTH104  (tests let this very call fail)
-        sync(folder)
+        give_name(staged, final)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
-    try:
-        manifest.verify(final)
-    except CheckpointError as error:
-        raise StorageError(
-            str(final),
-            got=f"other bytes than were written ({error})",
-            expected="a disk that keeps what it is given",
-            advice="Older checkpoints were kept. Check the disk.",
-        ) from error
-
-
-def _remove(checkpoint: Path) -> None:
-    """Remove a checkpoint so that a kill in the middle leaves nothing under its name."""
-    retired = _temporary(checkpoint.parent, step_of(checkpoint))
-    os.rename(checkpoint, retired)  # noqa: PTH104
-    shutil.rmtree(retired, ignore_errors=True)
-
-
-def _rotate(run: Path, keep: int) -> None:
-    """Keep the newest `keep` checkpoints that hold, and the best."""
-    best, verified = pointed_to(run, "best"), 0
-    for path in checkpoints(run):
-        if verified >= keep:
-            if path != best:
-                with storage_errors(path):
-                    _remove(path)
-            continue
-        try:
-            manifest.verify(path)
-        except CheckpointError:
-            continue
-        verified += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 
 import numpy as np
 import pytest
@@ -69,3 +70,67 @@ def test_a_newer_format_is_named(folder, monkeypatch):
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match=r"format version 2.*upgrade"):
         manifest.read(folder)
+
+
+def test_bytes_at_hand_are_described_as_those_read_back(folder):
+    """The same manifest to the bit; and what was meant, not what the disk made of it."""
+    read_back = (folder / "manifest.json").read_bytes()
+    parts = {"config.json": [b'{"model_type": ', b'"bert"}\n']}
+    parts["model.safetensors"] = safetensors_guard.to_parts({"x": np.arange(6, dtype=np.float32).reshape(2, 3)})
+    known = {name: manifest.describe(name, pieces) for name, pieces in parts.items()}
+    manifest.write(folder, {"step": 7}, known)
+    assert (folder / "manifest.json").read_bytes() == read_back
+    (folder / "config.json").write_text('{"model_type": "dart"}\n')
+    manifest.write(folder, {"step": 7}, known)
+    with pytest.raises(CheckpointError, match=r"config\.json: got other bytes"):
+        manifest.verify(folder)
+
+
+@pytest.mark.parametrize("flipped", ["a.bin", "b.bin", "c.json"])
+def test_large_folders_are_verified_by_two_threads(tmp_path, flipped):
+    for name, size in (("a.bin", 1 << 20), ("b.bin", (1 << 20) + 1), ("c.json", 3)):
+        (tmp_path / name).write_bytes(bytes(size))
+    manifest.write(tmp_path, {})
+    manifest.verify(tmp_path)
+    with (tmp_path / flipped).open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"\1")
+    with pytest.raises(CheckpointError, match=f"{flipped}.*got other bytes"):
+        manifest.verify(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"../config.json": {"bytes": 1, "sha256": ""}},
+        {"/dev/zero": {"bytes": 0, "sha256": ""}},
+        {"config.json": {"bytes": True, "sha256": ""}},
+        {"config.json": {"bytes": 1}},
+        {"config.json": []},
+        [],
+    ],
+)
+def test_a_lying_manifest_cannot_name_files_elsewhere(tmp_path, files):
+    body = {"files": files, "format_version": 1}
+    text = json.dumps(body, sort_keys=True, indent=1) + "\n"
+    whole = {**body, "manifest_sha256": hashlib.sha256(text.encode()).hexdigest()}
+    (tmp_path / "manifest.json").write_text(json.dumps(whole, sort_keys=True, indent=1) + "\n")
+    with pytest.raises(CheckpointError, match="changed"):
+        manifest.verify(tmp_path)
+
+
+def test_a_device_or_a_pipe_in_a_file_s_place_is_not_waited_for(folder):
+    for target in ("/dev/zero", "pipe"):
+        (folder / "config.json").unlink()
+        if target == "pipe":
+            os.mkfifo(folder / "config.json")
+        else:
+            (folder / "config.json").symlink_to(target)
+        with pytest.raises(CheckpointError, match="no plain file"):
+            manifest.verify(folder)
+
+
+def test_a_folder_that_goes_while_it_is_read_is_explained(folder):
+    path = folder / "gone"
+    with pytest.raises(CheckpointError, match="removes its older checkpoints"):
+        manifest.verify(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 
 import numpy as np
@@ -100,7 +101,7 @@ def test_half_precision_is_widened_exactly():
         (file_of(ONE, bytes(7)), "7 bytes of tensors"),
         (file_of(ONE, bytes(9)), "9 bytes of tensors"),
         (file_of({"x": {**ONE["x"], "dtype": "F8_E4M3"}}, bytes(8)), "F8_E4M3"),
-        (file_of({"x": {**ONE["x"], "dtype": "O"}}, bytes(8)), "dtype O"),
+        (file_of({"x": {**ONE["x"], "dtype": "O"}}, bytes(8)), "dtype 'O'"),
         (file_of({"x": {**ONE["x"], "dtype": []}}, bytes(8)), "dtype"),
         (file_of({"x": {**ONE["x"], "shape": [3]}}, bytes(8)), "8 bytes for F32"),
         (file_of({"x": {**ONE["x"], "shape": [-2]}}, bytes(8)), "whole numbers"),
@@ -130,3 +131,53 @@ def test_missing_file_and_missing_folder(tmp_path):
         safetensors_guard.load(tmp_path / "none.safetensors")
     with pytest.raises(StorageError, match=r"No such file.*MB free"):
         safetensors_guard.save(tmp_path / "no" / "folder.safetensors", {})
+
+
+def test_what_is_written_is_what_the_library_writes():
+    """Every dtype, so that the order of the tensors is the library's; names that JSON escapes; no tensor at all."""
+    from safetensors.numpy import save
+
+    codes = ("?", "u1", "i1", "i2", "u2", "f2", "i4", "u4", "f4", "f8", "i8", "u8")
+    arrays = {f'{code} é"\\\n\x01\x7f {n}': np.full((3, n), n).astype(code) for n in (2, 0, 1) for code in codes}
+    arrays["scalar"] = np.array(2.0, np.float32)
+    for metadata in (None, {"format": "pt"}):
+        assert b"".join(safetensors_guard.to_parts(arrays, metadata)) == bytes(save(arrays, metadata))
+    assert safetensors_guard.to_bytes({}) == bytes(save({}))
+
+
+def test_parts_are_the_arrays_own_memory():
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    _, straight = safetensors_guard.to_parts({"x": array})
+    array[1, 2] = 9
+    assert bytes(straight) == array.tobytes()
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"\x1b[2J": 7},
+        {"\x1b[2J": {**ONE["x"], "dtype": "\x1b[2J"}},
+        {"\x1b[2J": {**ONE["x"], "shape": ["\x1b[2J"]}},
+        {"\x1b[2J": {**ONE["x"], "shape": [3]}},
+        {"\x1b[2J": {**ONE["x"], "data_offsets": [8, 16]}},
+        {"\x1b[2J": {**ONE["x"], "dtype": "BF16", "shape": [4]}},
+        {"x" * 10**6: 7},
+        {"x": {**ONE["x"], "dtype": "F" * 10**6}},
+        {"x": {**ONE["x"], "shape": [1] * 10**5}},
+        {"__metadata__": {"mini_bert": '{"\x1b": 1, "\x1b": 2}'}},
+    ],
+)
+def test_foreign_names_are_printed_without_control_characters_and_not_endlessly(entries):
+    with pytest.raises(CheckpointError) as refused:
+        safetensors_guard.from_bytes(file_of(entries, bytes(8)), "model.safetensors")
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 500
+
+
+def test_what_is_no_regular_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.safetensors")
+    (tmp_path / "endless.safetensors").symlink_to("/dev/zero")
+    (tmp_path / "folder.safetensors").mkdir()
+    for path in list(tmp_path.iterdir()):
+        with pytest.raises(CheckpointError, match=r"a pipe or a device|a folder"):
+            safetensors_guard.load(path)
