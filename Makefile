@@ -6,6 +6,7 @@
 #   make verify            prove every gradient, write docs/certificate.md (five minutes)
 #   make zoo               inject every bug of the zoo, measure it, see which tests catch it, write docs/bug-zoo.md (half an hour)
 #   make mutants           inject what is new in the zoo and 600 mechanical mutants, write the mutation score, docs/mutants.md
+#   make reliability       break trainings on purpose, count how often every promise held, write docs/reliability.md (RELTIME)
 #   make check             format, lint, types, import contract, tests
 #   make bench             speed and memory beside PyTorch
 #   make figures           write the measured figures of docs/results/ into README and documentation
@@ -25,7 +26,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-reference verify zoo mutants check bench figures docs clean
+.PHONY: help demo test test-reference verify zoo mutants reliability check bench figures docs clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -48,6 +49,9 @@ zoo: $(VENV)/.reference
 mutants: $(VENV)/.reference
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m mini_bert.verification.bugs.hunt --changed
 	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m mini_bert.verification.mutants
+
+reliability: $(VENV)/.reference
+	OPENBLAS_NUM_THREADS=1 $(BIN)/python -m mini_bert.verification.reliability
 
 check: $(VENV)/.dev $(VENV)/.test
 	$(BIN)/ruff format --check .

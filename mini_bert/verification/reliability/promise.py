@@ -6,7 +6,7 @@ Tests run it with small counts, `make reliability` with the full ones; both call
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,17 +71,3 @@ def differences(one: Path, other: Path, names: Iterable[str] | None = None) -> l
 
 def _content(path: Path) -> bytes | None:
     return path.read_bytes() if path.is_file() else None
-
-
-def as_record(experiment: Experiment, outcome: Outcome, seconds: float) -> Mapping[str, Any]:
-    """Plain values for JSON."""
-    return {
-        "promise": experiment.promise,
-        "name": experiment.name,
-        "promised": experiment.promised,
-        "tried": outcome.tried,
-        "failed": len(outcome.failures),
-        "failures": outcome.failures[:5],
-        "measured": outcome.measured,
-        "seconds": round(seconds, 1),
-    }
