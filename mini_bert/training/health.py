@@ -34,6 +34,8 @@ EXPLODED = 3.0
 """A loss this many times the largest of the window is a spike, however few have been seen and whatever their spread."""
 PASSED_OVER = 20
 """Batches that a rollback passes over beside those that were met: what is wrong with data is seldom one batch long."""
+GROWN = 1e4
+"""A parameter of this size was made by no ordinary training: after an hour of it the largest is 4."""
 REMEMBERED = 20
 """Steps that an incident tells of."""
 
@@ -258,16 +260,20 @@ def _advice(health: Health, state: TrainingState, settings: HealthConfig) -> lis
             "Go on from the last checkpoint with `--resume auto`.",
         ]
     advice = ["Begin anew with a lower `--train.lr` or a higher `--train.warmup-ratio`."]
-    if settings.lr_cut_after_skips is None or settings.lr_cut_after_skips >= settings.max_skipped:
-        fewer = max(1, settings.max_skipped // 2)
+    grown = float(np.abs(state.model.parameters.buffer).max())
+    if grown > GROWN:
         advice.append(
-            f"Or let the run help itself: `--health.lr-cut-after-skips {fewer}` cuts the rate before it gives up."
+            f"The parameters have grown to {grown:.3g}, which no lower rate undoes: the state that was saved is not "
+            "worth going on from; an older checkpoint may be (`--resume PATH`)."
         )
+    elif settings.lr_cut_after_skips is None or settings.lr_cut_after_skips >= settings.max_skipped:
+        fewer = max(1, settings.max_skipped // 2)
+        advice.append(f"Or let the run help itself: `--health.lr-cut-after-skips {fewer}` cuts the rate before that.")
     norms = [step["grad_norm"] for step in health.steps if step["grad_norm"] is not None]
-    if len(norms) > 1 and norms[-1] > 10 * median(norms):
+    if settings.spike != "roll-back" and norms and max(norms) > 10 * norms[0]:
         advice.append(
-            f"The gradient norm had grown to {norms[-1]:.3g}, from about {median(norms):.3g}: "
-            "`--health.spike roll-back` would have gone back at a loss spike before it."
+            f"The gradient norm went from {norms[0]:.3g} to {max(norms):.3g} before: with `--health.spike roll-back` "
+            "a run goes back when its loss jumps, and passes over the batches of that stretch."
         )
     return advice
 

@@ -106,4 +106,13 @@ def test_a_gradient_that_had_grown_is_pointed_at() -> None:
     grown = health()
     grown.steps[14]["grad_norm"] = 80.0
     advice = incident(grown, state(), HealthConfig(), "")["advice"]
-    assert "had grown to 80, from about 1.5" in advice[-1]
+    assert "went from 1.5 to 80 before" in advice[-1]
+    assert len(incident(grown, state(), HealthConfig(spike="roll-back"), "")["advice"]) == len(advice) - 1
+
+
+def test_parameters_that_have_grown_are_not_to_be_gone_on_with() -> None:
+    grown = state()
+    grown.model.parameters["W_O_0"][0, 0] = -2e7
+    advice = incident(health(), grown, HealthConfig(), "")["advice"]
+    assert "have grown to 2e+07" in advice[1]
+    assert not any("lr-cut-after-skips" in sentence for sentence in advice)
