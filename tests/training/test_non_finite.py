@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import types
 from collections.abc import Callable
@@ -15,8 +16,9 @@ from mini_bert.batch import Batch
 from mini_bert.config.schema import Config, ModelConfig, TrainConfig
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
+from mini_bert.ops import linear
 from mini_bert.random_streams import RandomStream
-from mini_bert.training.non_finite import NonFinite, find_non_finite
+from mini_bert.training.non_finite import NonFinite, _repeat, _Watch, find_non_finite
 from mini_bert.training.parallel import ShardPool, ShardSum
 from mini_bert.training.step import TrainingState, training_step
 
@@ -148,6 +150,64 @@ def test_shards_are_repeated_in_order_and_empty_ones_passed_over(monkeypatch: py
     assert (found.name, found.shard, found.rows) == ("embeddings.token", 3, (6,))
     found = ordinary(MiniBERT(CONFIG), batch, None, 2)
     assert (found.shard, found.rows) == (1, (5, 6))
+
+
+@pytest.mark.parametrize(("call", "name"), [(1, "W_mlm"), (2, "W2_1"), (3, "W1_1"), (4, "W_O_1"), (7, "W_O_0")])
+def test_a_gradient_of_a_parameter_alone_is_named(monkeypatch: pytest.MonkeyPatch, call: int, name: str) -> None:
+    """All that flows on is finite."""
+    ordinary, calls = linear.backward, [0]
+
+    def backward(*arguments: Any) -> Any:
+        dx, dW, db = ordinary(*arguments)
+        calls[0] += 1
+        dW[-1, 0] = np.inf if calls[0] == call else dW[-1, 0]
+        return dx, dW, db
+
+    backward.__code__ = backward.__code__.replace(co_filename=ordinary.__code__.co_filename)
+    monkeypatch.setattr(linear, "backward", backward)
+    found = find_non_finite(MiniBERT(CONFIG), batch_of(), None, 4)
+    assert found == NonFinite(name, "backward", "infinity", "ops/linear.py", 0)
+
+
+def test_the_last_gradient_of_all_is_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind the last tap."""
+    ordinary = Parameters._name_structure
+
+    def spoiled(self: Parameters) -> None:
+        ordinary(self)
+
+        class Spoiled(np.ndarray):
+            def __iadd__(self, other: Any) -> Any:
+                np.ndarray.__iadd__(self, other)
+                np.asarray(self)[0] = np.nan
+                return self
+
+        self.embeddings = dataclasses.replace(
+            self.embeddings, segment_embeddings=self.embeddings.segment_embeddings.view(Spoiled)
+        )
+
+    monkeypatch.setattr(Parameters, "_name_structure", spoiled)
+    found = find_non_finite(MiniBERT(CONFIG), batch_of(), None, 4)
+    assert (found.name, found.direction, found.kind) == ("segment_embeddings", "backward", "NaN")
+
+
+def test_the_repetition_computes_what_the_step_computed() -> None:
+    """To the bit, so that it cannot miss what the step met."""
+    model, batch = MiniBERT(CONFIG), batch_of()
+    expected, got = Parameters(CONFIG), Parameters(CONFIG)
+    model.mlm_loss_and_gradients(batch, expected, DROPOUT)
+    names: list[tuple[str, str]] = []
+
+    class Watch(_Watch):
+        def _look(self, name: str, direction: Any, value: Any) -> Any:
+            names.append((direction, name))
+            return super()._look(name, direction, value)
+
+    _repeat(model, batch, DROPOUT, got, Watch(batch, got))
+    assert got.buffer.tobytes() == expected.buffer.tobytes()
+    _, cache = model.forward(batch.input_ids)
+    assert [name for direction, name in names if direction == "forward"] == list(cache)
+    assert {name for direction, name in names if direction == "backward"} == set(cache)
 
 
 @pytest.mark.parametrize("name", ["W_Q_0", "b_vocabulary", "token_embeddings", "gamma2_1"])
