@@ -11,6 +11,7 @@ and the batches come in random order. Every row comes once an epoch either way (
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _EXCHANGING = 32
 """Batches of similar length among which rows are exchanged."""
+_SORTED_AT_ONCE = 1 << 18
 
 
 class BatchStream:
@@ -47,7 +49,7 @@ class BatchStream:
         self._seed = config.run.seed
         self._masking = config.masking
         self._pieces = Pieces.of(tokenizer)
-        self._sorted_epoch: tuple[int, NDArray[np.int64]] = (-1, np.empty(0, np.int64))
+        self._sorted_epoch: tuple[int, NDArray[np.integer]] = (-1, np.empty(0, np.int64))
 
     def epoch(self, step: int) -> int:
         """The epoch, from 0, of the first row of a batch."""
@@ -88,14 +90,32 @@ class BatchStream:
         last = min((bucket + 1) * _EXCHANGING, batches) * rows // batches
         mine = np.arange(place * rows // batches, (place + 1) * rows // batches) - first
         exchanged = permuted(last - first, RandomStream(self._seed, f"order/bucket_{bucket}", epoch), mine)
-        return by_length[first + exchanged]
+        return by_length[first + exchanged].astype(np.int64)
 
-    def _rows_by_length(self, epoch: int) -> NDArray[np.int64]:
+    def _rows_by_length(self, epoch: int) -> NDArray[np.integer]:
         if self._sorted_epoch[0] != epoch:
-            slots = np.arange(self.rows_per_epoch)
-            rows = visited_rows(self.rows.counts, self.rows.weights, self._seed, epoch, slots)
-            self._sorted_epoch = (epoch, rows[np.argsort(self.rows.lengths(rows), kind="stable")])
+            self._sorted_epoch = (epoch, self._sorted_by_length(epoch))
         return self._sorted_epoch[1]
+
+    def _sorted_by_length(self, epoch: int) -> NDArray[np.integer]:
+        """The rows of an epoch, short ones first: counted, then put in their places, in 4 to 8 bytes a row."""
+
+        def visited() -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+            for first in range(0, self.rows_per_epoch, _SORTED_AT_ONCE):
+                slots = np.arange(first, min(first + _SORTED_AT_ONCE, self.rows_per_epoch))
+                rows = visited_rows(self.rows.counts, self.rows.weights, self._seed, epoch, slots)
+                yield rows, self.rows.lengths(rows)
+
+        counts = sum(np.bincount(lengths, minlength=self.rows.length + 1) for _, lengths in visited())
+        place = np.cumsum(counts) - counts
+        by_length = np.empty(self.rows_per_epoch, np.min_scalar_type(len(self.rows)))
+        for rows, lengths in visited():
+            order = np.argsort(lengths, kind="stable")
+            here = np.bincount(lengths, minlength=self.rows.length + 1)
+            behind = np.arange(len(rows)) - np.repeat(np.cumsum(here) - here, here)
+            by_length[np.repeat(place, here) + behind] = rows[order]
+            place += here
+        return by_length
 
 
 def held_out_batches(token_set: TokenSet, config: Config, tokenizer: WordPiece) -> list[Batch]:

@@ -4,19 +4,23 @@
 document ends, overlapping the row before, so that no row has padding and no token is lost. A document under T - 2
 tokens fills no row: it is left out and counted. `sentences`: one sentence a row, cut at T - 2 tokens.
 
-A row is found by arithmetic from its number: nothing is stored for it.
+A row is found by arithmetic from its number: nothing is stored for it. What is stored is 12 bytes for each document
+that is long enough (`packed`), or 16 for each stretch of neighbouring documents (`sentences`); the rest is looked up in
+the mapped files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mini_bert.data.shards import TokenStore
 from mini_bert.errors import DataError
+
+Integer = TypeVar("Integer", bound=np.integer)
 
 
 class Places(NamedTuple):
@@ -38,37 +42,99 @@ class Layout(Protocol):
         ...
 
 
-class PackedRows:
-    """Rows of exactly `body` tokens of documents that begin at `starts` and have `lengths` tokens."""
+_AT_ONCE = 1 << 18
 
-    def __init__(self, starts: NDArray[np.int64], lengths: NDArray[np.int64], body: int) -> None:
-        long_enough = lengths >= body
+
+def in_parts(array: NDArray[Integer]) -> Iterator[NDArray[Integer]]:
+    """An array cut into parts of 262,144, so that what is computed from it stays small."""
+    for first in range(0, len(array), _AT_ONCE):
+        yield array[first : first + _AT_ONCE]
+
+
+class PackedRows:
+    """Rows of exactly `body` tokens.
+
+    Args:
+        offsets: where each document of a store begins, and where the last one ends; may be a mapped file.
+        documents: numbers of the documents whose rows these are.
+        body: tokens of a row, without [CLS] and [SEP].
+    """
+
+    def __init__(self, offsets: NDArray[np.int64], documents: NDArray[np.unsignedinteger], body: int) -> None:
         self.body = body
-        self.dropped_documents = int(np.count_nonzero(~long_enough))
-        self.dropped_tokens = int(lengths[~long_enough].sum())
-        self._starts, self._lengths = starts[long_enough], lengths[long_enough]
-        self._first_row = np.concatenate([[0], np.cumsum(-(-self._lengths // body))])
+        self.dropped_documents = self.dropped_tokens = 0
+        self._offsets = offsets
+        chosen, rows = [np.empty(0, np.uint32)], [np.zeros(1, np.int64)]
+        for numbers in in_parts(documents):
+            lengths = offsets[numbers + 1] - offsets[numbers]
+            long_enough = lengths >= body
+            self.dropped_documents += int(np.count_nonzero(~long_enough))
+            self.dropped_tokens += int(lengths[~long_enough].sum())
+            chosen.append(numbers[long_enough].astype(np.uint32))
+            rows.append(-(-lengths[long_enough] // body))
+        self._documents, self._first_row = np.concatenate(chosen), np.concatenate(rows)
+        np.cumsum(self._first_row, out=self._first_row)
         self.count = int(self._first_row[-1])
 
     def places(self, rows: NDArray[np.int64]) -> Places:
         """Row j of a document begins at token j * body, but never so late that it would run over the end."""
-        document = np.searchsorted(self._first_row, rows, side="right") - 1
-        within = np.minimum((rows - self._first_row[document]) * self.body, self._lengths[document] - self.body)
-        return Places(self._starts[document] + within, np.full(len(rows), self.body))
+        place = np.searchsorted(self._first_row, rows, side="right") - 1
+        document = self._documents[place]
+        starts = self._offsets[document]
+        lengths = self._offsets[document + 1] - starts
+        within = np.minimum((rows - self._first_row[place]) * self.body, lengths - self.body)
+        return Places(starts + within, np.full(len(rows), self.body))
 
 
 class SentenceRows:
-    """A row a sentence, of its first `body` tokens."""
+    """A row a sentence, of its first `body` tokens; sentences without tokens are passed by.
+
+    Args:
+        sentence_offsets: where each sentence of a store begins, and where the last one ends; may be a mapped file.
+        offsets: the same of its documents.
+        documents: numbers of the documents whose rows these are, rising.
+        body: tokens of a row at most, without [CLS] and [SEP].
+    """
 
     dropped_documents = dropped_tokens = 0
 
-    def __init__(self, starts: NDArray[np.int64], lengths: NDArray[np.int64], body: int) -> None:
-        self._starts, self._lengths = starts, np.minimum(lengths, body)
-        self.count = len(starts)
+    def __init__(
+        self,
+        sentence_offsets: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+        documents: NDArray[np.unsignedinteger],
+        body: int,
+    ) -> None:
+        self.body = body
+        self._offsets = sentence_offsets
+        self._empty = _without_tokens(sentence_offsets)
+        breaks = np.diff(documents) != 1
+        first = documents[np.append(True, breaks)[: len(documents)]]
+        last = documents[np.append(breaks, True)[: len(documents)]]
+        self._first = self._rank(offsets[first])
+        self._first_row = np.append(0, np.cumsum(self._rank(offsets[last + 1]) - self._first))
+        self.count = int(self._first_row[-1])
 
     def places(self, rows: NDArray[np.int64]) -> Places:
         """Where these sentences lie."""
-        return Places(self._starts[rows], self._lengths[rows])
+        stretch = np.searchsorted(self._first_row, rows, side="right") - 1
+        rank = self._first[stretch] + rows - self._first_row[stretch]
+        sentence = rank + np.searchsorted(self._empty - np.arange(len(self._empty)), rank, side="right")
+        starts = self._offsets[sentence]
+        return Places(starts, np.minimum(self._offsets[sentence + 1] - starts, self.body))
+
+    def _rank(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many sentences with tokens lie before these tokens, with which sentences begin."""
+        sentences = np.searchsorted(self._offsets, tokens, side="right") - 1
+        return sentences - np.searchsorted(self._empty, sentences)
+
+
+def _without_tokens(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Numbers of the sentences that have no tokens, which are few."""
+    found = [np.empty(0, np.int64)]
+    for first in range(0, len(offsets) - 1, _AT_ONCE):
+        found.append(first + np.flatnonzero(np.diff(offsets[first : first + _AT_ONCE + 1]) == 0))
+    return np.concatenate(found)
 
 
 class RowIndex:

@@ -21,8 +21,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from mini_bert.config.wording import shown
 from mini_bert.data.unfinished import BLOCK
 from mini_bert.errors import ChecksumError
+from mini_bert.foreign_files import LARGEST_JSON, parse_json, read_regular_file
 
 FORMAT = "mini-bert token shards 1"
 
@@ -79,7 +81,7 @@ class TokenStore:
 def _read_index(folder: Path) -> dict[str, Any]:
     path = folder / "index.json"
     try:
-        index = json.loads(path.read_bytes())
+        index = parse_json(read_regular_file(path, LARGEST_JSON))
         claimed = index.pop("sha256")
         found = index_digest(index)
         known = index["format"]
@@ -88,11 +90,11 @@ def _read_index(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _damaged(path, f"no index ({type(error).__name__}: {error})", "JSON with a sha256 of itself") from error
     if found != claimed:
-        raise _damaged(path, f"sha256 {found} of its own contents", f"sha256 {claimed}")
+        raise _damaged(path, f"sha256 {found} of its own contents", f"sha256 {shown(claimed)}")
     if known != FORMAT:
-        raise _damaged(path, f"format '{known}'", f"format '{FORMAT}'")
+        raise _damaged(path, f"format {shown(known)}", f"format '{FORMAT}'")
     if (wrong := _misshapen(index)) is not None:
-        raise _damaged(path, f"a wrong field '{wrong}'", "an index as the writer makes it")
+        raise _damaged(path, f"a wrong field {shown(wrong)}", "an index as the writer makes it")
     return dict(index, sha256=claimed)
 
 
@@ -111,6 +113,8 @@ def _misshapen(index: Mapping[str, Any]) -> str | None:
         size, crcs = file["bytes"], file["crc32_per_mib"]
         if not isinstance(size, int) or size < 0 or size % sizes[name] or not isinstance(crcs, list):
             return f"files.{name}"
+        if not isinstance(file["sha256"], str) or not file["sha256"].isalnum():
+            return f"files.{name}"
     if not isinstance(counts, dict) or not isinstance(index.get("vocab_size"), int):
         return "counts" if isinstance(index.get("vocab_size"), int) else "vocab_size"
     return None
@@ -125,6 +129,8 @@ def _verify(path: Path, expected: Mapping[str, Any], check: _Check | None) -> No
     digest = hashlib.sha256()
     wrong = None
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise _damaged(path, "no plain file", "a readable file")
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size != expected["bytes"]:
@@ -136,7 +142,8 @@ def _verify(path: Path, expected: Mapping[str, Any], check: _Check | None) -> No
                 offset += len(block)
             if digest.hexdigest() != expected["sha256"]:
                 where = _first_altered(file, expected["crc32_per_mib"])
-                raise _damaged(path, f"sha256 {digest.hexdigest()}, altered in {where}", f"sha256 {expected['sha256']}")
+                wanted = f"sha256 {expected['sha256']:.64}"
+                raise _damaged(path, f"sha256 {digest.hexdigest()}, altered in {where}", wanted)
     except OSError as error:
         raise _damaged(path, str(error), "a readable file") from error
     if wrong:

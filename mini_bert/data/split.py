@@ -27,16 +27,16 @@ def held_out_documents(hashes: NDArray[np.uint64], fraction: float, corpus: str 
     Raises:
         DataError: fewer than two different documents.
     """
-    different = np.unique(hashes)
-    if len(different) < 2:
+    others = hashes < hashes.max(initial=0)
+    if not others.any():
         raise DataError(
             corpus,
-            got=f"{len(different)} document{'s' * (len(different) != 1)}",
+            got=f"{min(len(hashes), 1)} different document{'s' * (not len(hashes))}",
             expected="at least two, one to train on and one to hold out",
             advice="Give more text.",
         )
     wanted = min(max(1, round(fraction * len(hashes))), len(hashes))
-    last = min(np.partition(hashes, wanted - 1)[wanted - 1], different[-2])
+    last = min(np.partition(hashes, wanted - 1)[wanted - 1], hashes.max(initial=0, where=others))
     return np.asarray(hashes <= last)
 
 

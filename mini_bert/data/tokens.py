@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mini_bert.data import python_docs
 from mini_bert.data.cache import cache_key
 from mini_bert.data.documents import Corpus, open_corpus, parse_weight
-from mini_bert.data.packing import PackedRows, RowIndex, SentenceRows
+from mini_bert.data.packing import Layout, PackedRows, RowIndex, SentenceRows, in_parts
 from mini_bert.data.readers import Passage
 from mini_bert.data.sentences import split_sentences
 from mini_bert.data.shard_writer import ShardWriter
@@ -51,30 +51,33 @@ class TokenSet:
     def __init__(
         self,
         stores: Sequence[TokenStore],
-        chosen: Sequence[NDArray[np.int64]],
+        chosen: Sequence[NDArray[np.int64] | NDArray[np.uint32]],
         weights: Sequence[float],
         layout: str,
         tokenizer: WordPiece,
     ) -> None:
-        self._stores, self._chosen, self._weights = list(stores), list(chosen), list(weights)
+        self._stores, self._weights = list(stores), list(weights)
+        self._chosen = [numbers.astype(np.uint32) for numbers in chosen]
         self.layout, self.tokenizer = layout, tokenizer
-        self._documents = [
-            (store.document_offsets[numbers], store.document_offsets[numbers + 1] - store.document_offsets[numbers])
-            for store, numbers in zip(stores, chosen, strict=True)
-        ]
         self.n_documents = sum(map(len, chosen))
-        self.n_tokens = sum(int(lengths.sum()) for _, lengths in self._documents)
+        self.n_tokens = sum(int((stops - starts).sum()) for _, starts, stops in self._places())
 
     @property
     def n_sentences(self) -> int:
-        """Number of sentences."""
-        return sum(len(starts) for starts, _ in map(self._sentences, range(len(self._stores))))
+        """Number of sentences that have tokens."""
+        return sum(self._sentence_rows(corpus, 1).count for corpus in range(len(self._stores)))
 
     def documents(self) -> Iterator[NDArray[np.uint16]]:
         """The ids of each document, without [CLS] and [SEP]: views of the mapped files."""
-        for store, (starts, lengths) in zip(self._stores, self._documents, strict=True):
-            for start, length in zip(starts.tolist(), lengths.tolist(), strict=True):
-                yield store.read(start, start + length)
+        for store, starts, stops in self._places():
+            for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+                yield store.read(start, stop)
+
+    def _places(self) -> Iterator[tuple[TokenStore, NDArray[np.int64], NDArray[np.int64]]]:
+        """Stores, and where documents of theirs begin and end."""
+        for store, chosen in zip(self._stores, self._chosen, strict=True):
+            for numbers in in_parts(chosen):
+                yield store, store.document_offsets[numbers], store.document_offsets[numbers + 1]
 
     def names(self) -> list[str]:
         """The documents' names, in the order of `documents`."""
@@ -90,24 +93,19 @@ class TokenSet:
         Raises:
             DataError: no document is long enough for a row.
         """
-        if self.layout == "packed":
-            layouts = [PackedRows(starts, lengths, length - 2) for starts, lengths in self._documents]
-        else:
-            layouts = [SentenceRows(*self._sentences(corpus), length - 2) for corpus in range(len(self._stores))]
+        rows = self._packed_rows if self.layout == "packed" else self._sentence_rows
+        layouts = [rows(corpus, length - 2) for corpus in range(len(self._stores))]
         tokenizer = self.tokenizer
         return RowIndex(
             length, self._stores, layouts, self._weights, tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id
         )
 
-    def _sentences(self, corpus: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Starts and lengths of the sentences of the chosen documents that are not empty."""
-        offsets = self._stores[corpus].sentence_offsets
-        starts, lengths = np.asarray(offsets[:-1]), np.diff(offsets)
-        documents, sizes = self._documents[corpus]
-        inside = np.searchsorted(documents, starts, side="right") - 1
-        kept = (inside >= 0) & (lengths > 0)
-        kept &= starts < (documents + sizes)[np.maximum(inside, 0)]
-        return starts[kept], lengths[kept]
+    def _packed_rows(self, corpus: int, body: int) -> Layout:
+        return PackedRows(self._stores[corpus].document_offsets, self._chosen[corpus], body)
+
+    def _sentence_rows(self, corpus: int, body: int) -> Layout:
+        store = self._stores[corpus]
+        return SentenceRows(store.sentence_offsets, store.document_offsets, self._chosen[corpus], body)
 
 
 class TokenCorpus(NamedTuple):

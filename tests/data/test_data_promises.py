@@ -90,7 +90,7 @@ def test_rows_hold_every_token_id_of_a_vocabulary(tmp_path: Path, largest: int) 
     writer.add("one", ids, np.array([3]), b"0" * 16)
     writer.finish({"vocab_size": 65_536})
     store = TokenStore(tmp_path / "store")
-    layout = SentenceRows(np.array([0]), np.array([3]), body=6)
+    layout = SentenceRows(np.array([0, 3]), np.array([0, 3]), np.array([0]), body=6)
     rows = RowIndex(8, [store], [layout], [1.0], cls_id=2, sep_id=3, pad_id=0)
     assert rows.read(np.array([0])).tolist() == [[2, 7, largest, 9, 3, 0, 0, 0]]
 

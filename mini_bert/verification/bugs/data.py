@@ -10,8 +10,8 @@ FAMILY = "Data"
 _PROMISES = "tests/data/test_data_promises.py"
 
 _PLACES = """\
-        within = np.minimum((rows - self._first_row[document]) * self.body, self._lengths[document] - self.body)
-        return Places(self._starts[document] + within, np.full(len(rows), self.body))
+        within = np.minimum((rows - self._first_row[place]) * self.body, lengths - self.body)
+        return Places(starts + within, np.full(len(rows), self.body))
 """
 
 BUGS: tuple[Bug, ...] = (
@@ -120,15 +120,15 @@ BUGS: tuple[Bug, ...] = (
             Edit(
                 "data/packing.py",
                 _PLACES,
-                "        starts = self._starts[document] + (rows - self._first_row[document]) * self.body\n"
-                "        end = self._starts[-1] + self._lengths[-1]\n"
+                "        starts = starts + (rows - self._first_row[place]) * self.body\n"
+                "        end = self._offsets[self._documents[-1] + 1]\n"
                 "        return Places(np.minimum(starts, end - self.body), np.full(len(rows), self.body))\n",
             ),
             Edit(
                 "data/packing.py",
-                "        self._starts, self._lengths = starts, np.minimum(lengths, body)\n",
-                "        end = starts[-1] + lengths[-1]\n"
-                "        self._starts, self._lengths = np.minimum(starts, end - body), np.full(len(starts), body)\n",
+                "        return Places(starts, np.minimum(self._offsets[sentence + 1] - starts, self.body))\n",
+                "        starts = np.minimum(starts, self._offsets[-1] - self.body)\n"
+                "        return Places(starts, np.full(len(rows), self.body))\n",
             ),
         ),
         seen="Join all texts, then cut at every T: the `group_texts` of many scripts, asked about in "
@@ -145,14 +145,7 @@ BUGS: tuple[Bug, ...] = (
         name="sep-cut-off",
         title="Long rows are cut to T tokens, and what is cut off is [SEP]",
         edits=(
-            Edit(
-                "data/tokens.py", "PackedRows(starts, lengths, length - 2)", "PackedRows(starts, lengths, length - 1)"
-            ),
-            Edit(
-                "data/tokens.py",
-                "SentenceRows(*self._sentences(corpus), length - 2)",
-                "SentenceRows(*self._sentences(corpus), length - 1)",
-            ),
+            Edit("data/tokens.py", "rows(corpus, length - 2)", "rows(corpus, length - 1)"),
             Edit(
                 "data/packing.py",
                 "                ids[row, length + 1] = self._sep_id\n",
