@@ -82,7 +82,12 @@ class Course:
         )
 
     def _back_to_its_turn(self) -> int:
-        """How many checkpoints reach back to the last that was saved in its turn, the one of now included."""
+        """How many checkpoints reach back to the last that was saved in its turn, the one of now included.
+
+        0 where no rollback will ask for it.
+        """
+        if self.config.health.spike != "roll-back":
+            return 0
         step = self.state.step
         in_turn = step - step % self.config.train.save_every
         return 1 + sum(step_of(path) >= in_turn and step_of(path) != step for path in checkpoints(self.run))

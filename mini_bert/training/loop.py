@@ -32,9 +32,16 @@ Evaluate = Callable[[MiniBERT], Mapping[str, Any]]
 
 
 def train(
-    course: Course, evaluate: Evaluate | None, journal: Journal, pool: ShardPool, expected: Forecast
+    course: Course,
+    evaluate: Evaluate | None,
+    journal: Journal,
+    pool: ShardPool,
+    expected: Forecast,
+    in_flight: int,
 ) -> PretrainResult:
     """Take `course` to its last step, or to a signal, or to where its health says stop; all is saved then.
+
+    `in_flight` is how many shards were to run at once; where the pool has halved it since, that is said.
 
     Raises:
         StorageError: a checkpoint or a record could not be written.
@@ -44,7 +51,7 @@ def train(
     _begin(course, journal, pool, expected)
     begun, first_step = time.perf_counter(), course.state.step
     try:
-        saved, signal = _steps(course, evaluate, journal, pool)
+        saved, signal = _steps(course, evaluate, journal, pool, in_flight)
     except BaseException as error:
         if course.ranks.first:
             failed, seconds = f"failed: {type(error).__name__}: {error}", time.perf_counter() - begun
@@ -67,7 +74,9 @@ def train(
     return result
 
 
-def _steps(course: Course, evaluate: Evaluate | None, journal: Journal, pool: ShardPool) -> tuple[Path, int | None]:
+def _steps(
+    course: Course, evaluate: Evaluate | None, journal: Journal, pool: ShardPool, in_flight: int
+) -> tuple[Path, int | None]:
     """The steps; returns the last checkpoint, and the signal that ended them."""
     config, state, train, ranks = course.config, course.state, course.config.train, course.ranks
     assert train.steps is not None
@@ -77,7 +86,7 @@ def _steps(course: Course, evaluate: Evaluate | None, journal: Journal, pool: Sh
     with StopSignals() as stop:
         signal = _agreed(stop, ranks)
         while state.step < train.steps and signal is None and course.progress.stopped is None:
-            begin, in_flight = time.perf_counter(), pool.in_flight
+            begin = time.perf_counter()
             batch = course.stream.batch(state.step + course.health.batch_offset)
             result = training_step(state, batch, config, train.steps, pool, course.health.lr_scale)
             if result.skipped and course.health.skipped_in_a_row == 0:
@@ -85,9 +94,10 @@ def _steps(course: Course, evaluate: Evaluate | None, journal: Journal, pool: Sh
             course.progress.count(result, time.perf_counter() - begin)
             if pool.in_flight < in_flight:
                 journal.warn(
-                    f"Step {state.step}: memory ran out with {in_flight} shards in flight; from here on it is "
-                    f"{pool.in_flight} at once, with the same bits."
+                    f"Memory ran out with {in_flight} shards at once by step {state.step}; from here on it is "
+                    f"{pool.in_flight} at once, to the same bits."
                 )
+                in_flight = pool.in_flight
             journal.report.ticked(result)
             if result.skipped:
                 _record_skip(course, result, journal)

@@ -86,6 +86,7 @@ def _pretrain(
         _lock(run, ranks),
         ShardPool(threads, config.train.shards, in_flight=in_flight, ranks=ranks) as pool,
     ):
+        in_flight = pool.in_flight
         beginning = ranks.on_first(lambda: _find_beginning(config, run))
         begin = time.perf_counter()
         tokens = tokens or open_in_turn(config, ranks)
@@ -110,7 +111,7 @@ def _pretrain(
             )
             course.config = with_steps(course.config, expected.steps)
             ranks.on_first(lambda: replace_file(run / "config.yaml", dump_config(course.config).encode()))
-            return train(course, evaluate, journal, pool, expected)
+            return train(course, evaluate, journal, pool, expected, in_flight)
 
 
 def _course(

@@ -19,6 +19,7 @@ import mini_bert
 from mini_bert.cli import main
 from mini_bert.cli.training_display import LiveDisplay, PlainDisplay, duration, heading
 from mini_bert.config.load import load_config
+from mini_bert.training.forecast import Forecast
 from mini_bert.training.phases import References
 from mini_bert.training.report import RunInfo
 
@@ -224,7 +225,7 @@ REFUSED = {
     "no name at all": (["--corpus", ""], ["got ''"]),
     "a model that no memory holds": (
         ["--corpus", "text.txt", "--config", "big.yaml"],
-        ["parameters", "fits into memory"],
+        ["parameters", "hidden_size"],
     ),
     "a size beyond all bounds": (["--model.hidden-size", "1000000000"], ["model.hidden_size", "at most 65536"]),
 }
@@ -261,7 +262,7 @@ def test_a_run_folder_in_use_is_refused(here, capsys):
 
 def test_a_full_disk_is_refused_and_the_earlier_checkpoint_stays(here, capsys, monkeypatch):
     words = ["--corpus", "text.txt", "--run", "full", "--train.save-every", "2", "--train.steps", "4"]
-    monkeypatch.setattr("os.fsync", _full_after(here / "runs" / "full" / "checkpoints" / "checkpoint-2"))
+    monkeypatch.setattr("os.fsync", _full_after(here / "runs" / "full" / "latest"))
     assert main(["pretrain", *SMALL, *words]) == 2
     err = capsys.readouterr().err
     assert "Traceback" not in err
@@ -270,11 +271,11 @@ def test_a_full_disk_is_refused_and_the_earlier_checkpoint_stays(here, capsys, m
     assert (here / "runs" / "full" / "checkpoints" / "checkpoint-2" / "manifest.json").is_file()
 
 
-def _full_after(checkpoint: Path):
+def _full_after(written: Path):
     fsync = os.fsync
 
     def full(descriptor: int) -> None:
-        if checkpoint.exists():
+        if written.exists():
             raise OSError(errno.ENOSPC, "No space left on device")
         fsync(descriptor)
 
@@ -284,6 +285,11 @@ def _full_after(checkpoint: Path):
 INFO = RunInfo(
     run=Path("runs/x"), config=load_config(["training/pretraining"], {"train.steps": 200}), first_step=0, steps=200,
     parameters=2_966_144, threads=2, steps_per_epoch=50, train_tokens=1_000_000, references=References(6.2, 5.6),
+    ranks=1, forecast=Forecast(
+        parameters=2_966_144, step_seconds=0.12, first_step=0, steps=200, seconds=24.0, tokens=819_200, epochs=4.0,
+        memory_bytes=250_000_000, memory_available=8_000_000_000, in_flight=2, checkpoint_bytes=36_000_000,
+        disk_bytes=108_000_000, disk_free=50_000_000_000,
+    ),
 )  # fmt: skip
 RECORD = {
     "step": 100, "epoch": 2, "loss": 5.4321, "accuracy": 0.213, "grad_norm": 0.8765, "lr": 5e-4, "tokens": 409_600,
@@ -322,8 +328,9 @@ def test_the_untrained_score_comes_under_the_heading(capsys):
     display.stepped(RECORD)
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == heading(INFO)
-    assert lines[2] == "Step     0 | held-out loss 9.0100 | perplexity 8,184.5 | masked accuracy 0.0%"
-    assert lines[3].startswith("Step   100 | Loss 5.4321 | Acc 21.3% | Grad 0.876 | [attention wakes up] | lr 5.00e-04")
+    assert lines[1].split() == ["parameters", "2,966,144"]
+    assert lines[7] == "Step     0 | held-out loss 9.0100 | perplexity 8,184.5 | masked accuracy 0.0%"
+    assert lines[8].startswith("Step   100 | Loss 5.4321 | Acc 21.3% | Grad 0.876 | [attention wakes up] | lr 5.00e-04")
 
 
 def test_durations():
