@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 from mini_bert.config.schema import Config
 from mini_bert.errors import CheckpointError
+from mini_bert.foreign_files import LARGEST_JSON, parse_json, read_regular_file
 from mini_bert.interop import manifest as folder_manifest
 from mini_bert.reports.quantities import duration, number, percent
 from mini_bert.reports.table import NOTHING, Table
@@ -66,7 +67,9 @@ def details(run: Path) -> dict[str, Any]:
         },
         "starts": starts,
         "course": _course(contents),
-        "train_losses": [[record["step"], record["loss"]] for record in contents.of("train") if record.get("loss")],
+        "train_losses": [
+            [record["step"], loss] for record in contents.of("train") if (loss := _real(record.get("loss"))) is not None
+        ],
         "checkpoint_list": saved,
         "sha256": (contents.end or {}).get("sha256"),
         "newest_sha256": whole,
@@ -106,7 +109,7 @@ def _settings(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _old_start(record: Record) -> dict[str, Any]:
     """A start as metrics.jsonl tells it, in runs without a manifest."""
-    environment = record.get("environment", {})
+    environment = _mapping(record.get("environment"))
     return {"first_step": record["step"], "environment": environment, "threads": environment.get("threads")}
 
 
@@ -130,8 +133,8 @@ def _checkpoint(run: Path, path: Path) -> dict[str, Any]:
 
 def _incident(path: Path) -> dict[str, Any]:
     content: Any = {}
-    with suppress(OSError, ValueError, RecursionError):
-        content = json.loads(path.read_bytes())
+    with suppress(OSError, ValueError):
+        content = parse_json(read_regular_file(path, LARGEST_JSON))
     return {"file": path.name, **(content if isinstance(content, dict) else {})}
 
 
@@ -145,11 +148,12 @@ def _course(contents: Contents) -> list[dict[str, Any]]:
     """At most so many rows, evenly spread: the steps that were evaluated, or those that were logged."""
     by_step: dict[int, dict[str, Any]] = {}
     for record in contents.of("train"):
-        names = ("loss", "accuracy", "grad_norm", "lr", "tokens_per_second", "phase")
-        by_step.setdefault(record["step"], {}).update({name: record.get(name) for name in names})
+        names = ("loss", "accuracy", "grad_norm", "lr", "tokens_per_second")
+        by_step.setdefault(record["step"], {}).update({name: _real(record.get(name)) for name in names})
     scored = contents.of("evaluation")
     for record in scored:
-        by_step.setdefault(record["step"], {}).update(held_out=record.get("loss"), top1=record.get("top1"))
+        values = {"held_out": _real(record.get("loss")), "top1": _real(record.get("top1"))}
+        by_step.setdefault(record["step"], {}).update(values)
     steps = sorted({record["step"] for record in scored} if len(scored) > 2 else by_step)
     chosen = sorted({steps[i * (len(steps) - 1) // (_ROWS - 1)] for i in range(_ROWS)}) if steps else []
     return [{"step": step, **by_step[step]} for step in chosen]
@@ -164,9 +168,9 @@ def _settings_table(known: Mapping[str, Any]) -> Table:
 
 def _making_table(known: Mapping[str, Any]) -> Table:
     newest = known["starts"][-1] if known["starts"] else {}
-    git = newest.get("git") or {}
+    git = _mapping(newest.get("git"))
     commit = f"{git.get('commit')}{' with changes' if git.get('dirty') else ''}" if git else None
-    environment = dict(newest.get("environment") or {})
+    environment = _mapping(newest.get("environment"))
     facts = {
         "texts": known["data"]["data_sha256"],
         "vocabulary": known["data"]["tokenizer_sha256"],
@@ -180,24 +184,25 @@ def _making_table(known: Mapping[str, Any]) -> Table:
         "final sha256" if known["sha256"] else "newest sha256": known["sha256"] or known["newest_sha256"],
     }
     rows = tuple((name, str(value)) for name, value in facts.items() if value)
-    command = (f"command: {shlex.join(newest['command'])}",) if newest.get("command") else ()
+    words = newest.get("command")
+    command = (f"command: {shlex.join(map(str, words))}",) if isinstance(words, list) and words else ()
     return Table("What it was made of", ("what", "which"), rows, command, left=(0, 1))
 
 
 def _starts_table(known: Mapping[str, Any]) -> Table:
     rows = []
     for start in known["starts"]:
-        end = start.get("end") or {}
+        end = _mapping(start.get("end"))
         rows.append(
             (
                 str(start.get("time", NOTHING))[:19].replace("T", " "),
-                f"{start.get('first_step', 0):,}",
+                _count(start.get("first_step")),
                 str(start.get("threads") or NOTHING),
                 str(start.get("ranks", 1)),
                 str(start.get("host", NOTHING)),
                 str(end.get("ended", NOTHING)),
-                NOTHING if end.get("step") is None else f"{end['step']:,}",
-                duration(end.get("seconds")),
+                _count(end.get("step")),
+                duration(_real(end.get("seconds"))),
             )
         )
     columns = ("start (UTC)", "from step", "threads", "ranks", "host", "ended", "at step", "after")
@@ -237,6 +242,19 @@ def size(bytes: int) -> str:
     ('0.3 MB', '72.7 MB', '3.60 GB')
     """
     return f"{bytes / 1e9:,.2f} GB" if bytes >= 1e9 else f"{bytes / 1e6:,.1f} MB"
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _real(value: object) -> float | None:
+    """The value if it is a finite number; files may hold anything."""
+    return value if isinstance(value, (int, float)) and type(value) is not bool and isfinite(value) else None
+
+
+def _count(value: object) -> str:
+    return f"{value:,}" if type(value) is int else NOTHING
 
 
 def _of(step: int | None, steps: int | None) -> str:

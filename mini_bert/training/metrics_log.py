@@ -7,10 +7,12 @@ there twice; a log that is damaged elsewhere is kept beside the new one, and doe
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import math
 import os
+import stat
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,6 +22,7 @@ from typing import Any, NamedTuple
 
 from mini_bert.atomic_files import replace_file, storage_errors, write_all
 from mini_bert.errors import DataError
+from mini_bert.foreign_files import read_regular_file
 
 FILE_NAME = "metrics.jsonl"
 
@@ -40,6 +43,8 @@ class MetricsLog:
         with storage_errors(path):
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             try:
+                if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):  # a pipe takes records until it is full
+                    raise OSError(errno.EINVAL, "a pipe or a device", str(path))
                 self._cut_torn_line()
             except BaseException:
                 os.close(self._descriptor)
@@ -119,7 +124,7 @@ def search_metrics(path: Path) -> Found:
         DataError: the log is not there, or cannot be read.
     """
     try:
-        content = path.read_bytes()
+        content = read_regular_file(path)
     except OSError as error:
         raise DataError(str(path), got=error.strerror, expected="a run's metrics.jsonl") from error
     *lines, rest = content.split(b"\n")
@@ -150,9 +155,7 @@ def read_metrics(path: Path) -> list[Record]:
     return found.records
 
 
-def keep_until(
-    path: Path, step: int, source: Path | None = None, *, warn: Callable[[str], None] = warnings.warn
-) -> list[Record]:
+def keep_until(path: Path, step: int, warn: Callable[[str], None] = warnings.warn) -> list[Record]:
     """Remove from the log what happened after `step`, atomically; returns the records that are left.
 
     Whole lines that are no records (a flipped bit, a power cut) are left out too; the log as it was is then kept as
@@ -161,30 +164,26 @@ def keep_until(
     Args:
         path: the log.
         step: the step that was restored; -1 removes everything.
-        source: where it exists, take the records from there: the log of the run that this one branches off.
         warn: told in a sentence of lines that are no records.
 
     Raises:
         DataError: the log cannot be read.
         StorageError: the shortened log cannot be written; the log is as it was.
     """
-    origin = source if source is not None and source.exists() else path
-    if not origin.exists():
+    if not path.exists():
         return []
-    found = search_metrics(origin)
+    found = search_metrics(path)
     if found.damaged and step >= 0:
-        aside = origin
-        if origin == path:
-            names = (path.with_name(f"metrics.damaged-{number}.jsonl") for number in itertools.count(1))
-            aside = next(name for name in names if not name.exists())
-            replace_file(aside, found.content)
+        names = (path.with_name(f"metrics.damaged-{number}.jsonl") for number in itertools.count(1))
+        aside = next(name for name in names if not name.exists())
+        replace_file(aside, found.content)
         warn(
-            f"{origin}: {len(found.damaged)} damaged lines, the first is line {found.damaged[0]}. They are left out; "
+            f"{path}: {len(found.damaged)} damaged lines, the first is line {found.damaged[0]}. They are left out; "
             f"the log as it was is {aside}."
         )
     kept = [(line, record) for line, record in zip(found.lines, found.records, strict=True) if _at(record) <= step]
     shortened = b"".join(line + b"\n" for line, _ in kept)
-    if origin != path or shortened != found.content:
+    if shortened != found.content:
         replace_file(path, shortened)
     return [record for _, record in kept]
 

@@ -6,7 +6,6 @@ here fails because a run is broken, half-written, or was made by an older versio
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -19,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 from mini_bert.atomic_files import storage_errors
 from mini_bert.config.plain_yaml import read_document
 from mini_bert.errors import CheckpointError, ConfigError, DataError, InvalidInputError, RunInUseError, nearest
+from mini_bert.foreign_files import LARGEST_JSON, parse_json, read_regular_file
 from mini_bert.interop import manifest as folder_manifest
 from mini_bert.training import ownership, run_log, run_manifest
 from mini_bert.training.checkpoint_folders import checkpoints, pointed_to, remove_stale, step_of
@@ -26,7 +26,9 @@ from mini_bert.training.metrics_log import FILE_NAME as METRICS_NAME
 from mini_bert.training.metrics_log import Record, search_metrics
 
 FINISHED = ("finished", "early stop")
-"""How `run_manifest.end` calls an end that was meant."""
+"""How a manifest calls an end that was meant."""
+FAILED = "failed: "
+"""How it begins to say that an error ended the run."""
 
 
 class RunSummary(NamedTuple):
@@ -129,9 +131,9 @@ def holder(run: Path) -> ownership.Owner | None:
     Of other hosts nothing is known: a lock of theirs counts. The lock is only read, so nobody's start is in the way.
     """
     try:
-        record = json.loads((run / ownership.LOCK_NAME).read_bytes())
+        record = parse_json(read_regular_file(run / ownership.LOCK_NAME, LARGEST_JSON))
         owner = ownership.Owner(str(record["host"]), int(record["pid"]), int(record["started"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
     return None if owner.is_gone() or owner == ownership.this_process() else owner
 
@@ -142,6 +144,7 @@ def read_contents(run: Path) -> Contents:
     damaged: list[int] = []
     with suppress(DataError):
         records, _, damaged, _, _ = search_metrics(run / METRICS_NAME)
+        records = [record for record in records if "step" in record]
     manifest, problem = None, ""
     try:
         manifest = run_manifest.read(run)
@@ -169,11 +172,11 @@ def summary(contents: Contents) -> RunSummary:
     """A run in a few numbers."""
     run, owner = contents.path, holder(contents.path)
     saved = [step_of(path) for path in _checkpoints(run)]
-    reached = [record["step"] for record in contents.records[-1:] if "step" in record]
+    reached = [record["step"] for record in contents.records[-1:]]
     step = max([*reached, *saved[:1]], default=None)
     steps = next((start.get("steps") for start in reversed(contents.of("start"))), None)
-    steps = steps if isinstance(steps, int) else contents.config.get("train", {}).get("steps")
-    scored = [record for record in contents.of("evaluation") if isinstance(record.get("loss"), float)]
+    steps = steps if type(steps) is int else contents.config.get("train", {}).get("steps")
+    scored = [record for record in contents.of("evaluation") if type(record.get("loss")) is float]
     best = min((record for record in scored if record["step"] > 0), key=lambda record: record["loss"], default=None)
     size, changed = _extent(run)
     return RunSummary(
@@ -182,7 +185,7 @@ def summary(contents: Contents) -> RunSummary:
         _state(contents, owner is not None, step, steps, saved),
         f"{owner.pid}@{owner.host}" if owner else None,
         step,
-        steps if isinstance(steps, int) else None,
+        steps if type(steps) is int else None,
         scored[-1]["loss"] if scored else None,
         best["loss"] if best else None,
         best["step"] if best else None,
@@ -234,7 +237,7 @@ def prunable(run: Path, keep: int = 1, keep_every: int | None = None) -> Prunabl
         if keep_every is not None:
             needed |= {path for path in found if step_of(path) % keep_every == 0}
         every = contents.config.get("train", {}).get("save_every")
-        if summary(contents).state != "finished" and isinstance(every, int) and every > 0:
+        if summary(contents).state != "finished" and type(every) is int and every > 0:
             needed |= set(islice(filter(holds, (path for path in found if step_of(path) % every == 0)), 1))
         needless = [path for path in found if path not in needed]
     staged = [*run.glob(".tmp-*"), *(run / "checkpoints").glob(".tmp-*")]
@@ -289,7 +292,8 @@ def _state(
     if running:
         return "running"
     if contents.end is not None:
-        return "finished" if contents.end.get("ended") in FINISHED else "stopped"
+        ended = str(contents.end.get("ended"))
+        return "finished" if ended in FINISHED else "failed" if ended.startswith(FAILED) else "stopped"
     if contents.events and contents.events[-1]["level"] == "error":
         return "failed"
     return "finished" if steps is not None and step == steps and steps in saved else "stopped"

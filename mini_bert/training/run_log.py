@@ -6,7 +6,6 @@ writes leaves at most one torn line, which the next writer cuts off.
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -14,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from mini_bert.errors import StorageError
+from mini_bert.foreign_files import parse_json, read_regular_file
 from mini_bert.training.metrics_log import MetricsLog, Record
 
 FILE_NAME = "run.log"
@@ -67,16 +67,16 @@ class RunLog:
 def read_run_log(path: Path) -> list[Record]:
     """The events of a log, oldest first; none where there is no log. Lines that cannot be read are left out."""
     try:
-        lines = path.read_bytes().split(b"\n")[:-1]
+        lines = read_regular_file(path).split(b"\n")[:-1]
     except OSError:
         return []
     events = []
     for line in lines:
         try:
-            event = json.loads(line)
-        except (ValueError, RecursionError):
+            event = parse_json(line)
+        except ValueError:
             continue
-        if isinstance(event, dict) and {"time", "level", "event"} <= event.keys():
+        if isinstance(event, dict) and all(isinstance(event.get(name), str) for name in ("time", "level", "event")):
             events.append(event)
     return events
 

@@ -25,6 +25,7 @@ from typing import Any
 from mini_bert.atomic_files import replace_file
 from mini_bert.config.schema import Config
 from mini_bert.errors import DataError, StorageError
+from mini_bert.foreign_files import LARGEST_JSON, parse_json, read_regular_file
 from mini_bert.machine import available_cores
 from mini_bert.training.run_log import utc_now
 
@@ -123,14 +124,14 @@ def read(run: Path) -> dict[str, Any] | None:
     """
     path = run / FILE_NAME
     try:
-        content = path.read_bytes()
+        content = read_regular_file(path, LARGEST_JSON)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise DataError(str(path), got=error.strerror, expected="the manifest of a run") from error
     try:
-        manifest = json.loads(content)
-    except (ValueError, RecursionError):
+        manifest = parse_json(content)
+    except ValueError:
         manifest = None
     if not isinstance(manifest, dict) or not _is_ours(manifest):
         raise DataError(str(path), got="something else", expected="the manifest of a run")

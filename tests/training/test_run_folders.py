@@ -105,8 +105,12 @@ def test_running_is_told_by_the_lock(runs):
     assert summary(read_contents(run)).state == "stopped"
 
 
-def test_an_error_makes_a_failed_run_until_it_goes_on(runs):
+def test_a_run_that_an_error_ended_has_failed_until_it_goes_on(runs):
     run = runs / "stopped"
+    run_manifest.end(run, step=17, sha256=None, seconds=1, ended="failed: StorageError: disk full")
+    assert summary(read_contents(run)).state == "failed"
+    run_manifest.end(run, step=17, sha256=None, seconds=1, ended="early stop")
+    assert summary(read_contents(run)).state == "finished"
     run_manifest.begin(run, summary_config(run), {}, first_step=17, threads=1)
     with MetricsLog(run / "run.log") as log:
         log.write({"time": "2025", "level": "error", "event": "ended by an error", "message": "NaN"})

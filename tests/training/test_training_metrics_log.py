@@ -53,6 +53,16 @@ def test_any_other_damage_is_an_error_with_its_line(tmp_path):
         read_metrics(tmp_path / "none")
 
 
+def test_a_pipe_and_a_folder_are_no_log_and_hold_up_nobody(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(DataError, match=f"{name}: got a "):
+            read_metrics(tmp_path / name)
+        with pytest.raises(StorageError):
+            MetricsLog(tmp_path / name)
+
+
 def test_resume_removes_what_came_after(tmp_path):
     path = tmp_path / "metrics.jsonl"
     assert keep_until(path, 3) == []
@@ -127,16 +137,6 @@ def test_what_is_kept_keeps_its_bytes_and_a_log_that_stays_as_it_is_is_not_writt
     assert path.read_bytes() == lines[0] + lines[1]
     monkeypatch.setattr(os, "replace", lambda *paths: pytest.fail("written"))
     assert len(keep_until(path, 2)) == 2
-
-
-def test_a_branch_begins_with_the_records_of_its_origin(tmp_path):
-    origin, path = tmp_path / "origin.jsonl", tmp_path / "metrics.jsonl"
-    origin.write_bytes(b'{"step": 1}\n{"step": 2}\n{"step": 3}\n')
-    path.write_bytes(b'{"step": 9}\n')
-    assert keep_until(path, 2, origin) == [{"step": 1}, {"step": 2}]
-    assert path.read_bytes() == b'{"step": 1}\n{"step": 2}\n'
-    assert origin.read_bytes().count(b"\n") == 3
-    assert len(keep_until(path, 1, tmp_path / "none")) == 1
 
 
 def test_damaged_lines_hold_up_no_resume_and_are_kept_aside(tmp_path):

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from mini_bert.atomic_files import replace_file
+from mini_bert.foreign_files import LARGEST_JSON, parse_json, read_regular_file
 
 FILE_NAME = "trackers.json"
 
@@ -29,8 +30,8 @@ def keep(run: Path, tracker: str, identity: Identity) -> None:
 
 def _read(run: Path) -> dict[str, Identity]:
     try:
-        content = json.loads((run / FILE_NAME).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        content = parse_json(read_regular_file(run / FILE_NAME, LARGEST_JSON))
+    except (OSError, ValueError):
         return {}
     if not isinstance(content, dict):
         return {}
