@@ -1,8 +1,8 @@
 """Does a folder hold, to the byte, what was once written into it?
 
 `manifest.json` is written last. It gives size and sha256 of every file beside it, name, dtype and shape of every
-tensor, and the facts of the run; its own sha256 stands in it too, over its canonical text, so that no bit of the folder
-can change without notice.
+tensor, and the facts of the run; its own sha256 stands in it too, over its text without that line, so that no bit of
+the folder can change without notice.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from mini_bert.interop import safetensors_guard
 
 FORMAT_VERSION = 1
 FILE_NAME = "manifest.json"
+_OWN = "manifest_sha256"
 _CHUNK = 1 << 18
 """Bytes read at a time: they stay in the processor's cache until they are hashed."""
 _WORTH_A_THREAD = 1 << 20
@@ -69,9 +70,11 @@ def write(folder: Path, facts: Mapping[str, Any], known: Mapping[str, Described]
         "files": {name: {"bytes": file.bytes, "sha256": file.sha256} for name, file in described.items()},
         "tensors": {name: file.tensors for name, file in described.items() if file.tensors is not None},
     }
-    manifest = {**body, "manifest_sha256": hashlib.sha256(_canonical(body)).hexdigest()}
-    write_synced(folder / FILE_NAME, _canonical(manifest))
-    return manifest
+    nothing_yet = "0" * 64
+    text = (json.dumps({**body, _OWN: nothing_yet}, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+    own = hashlib.sha256(text.replace(_own_line(nothing_yet), b"", 1)).hexdigest()
+    write_synced(folder / FILE_NAME, text.replace(_own_line(nothing_yet), _own_line(own), 1))
+    return {**body, _OWN: own}
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -87,9 +90,8 @@ def read(folder: Path) -> dict[str, Any]:
         raise _unreadable(path, "the manifest of a checkpoint", error) from error
     try:
         manifest = parse_json(content)
-        own = manifest.pop("manifest_sha256")
-        whole = own == hashlib.sha256(_canonical(manifest)).hexdigest()
-        whole = whole and content == _canonical({**manifest, "manifest_sha256": own})
+        own = manifest.pop(_OWN)
+        whole = own == hashlib.sha256(content.replace(_own_line(own), b"", 1)).hexdigest()
         whole = whole and isinstance(manifest["format_version"], int)
         whole = whole and all(_is_entry(name, entry) for name, entry in manifest["files"].items())
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError):
@@ -167,5 +169,5 @@ def _unreadable(path: Path, expected: str, error: OSError) -> CheckpointError:
     return found
 
 
-def _canonical(body: Mapping[str, Any]) -> bytes:
-    return (json.dumps(body, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+def _own_line(sha256: str) -> bytes:
+    return f'\n "{_OWN}": "{sha256}",'.encode()

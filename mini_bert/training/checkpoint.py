@@ -15,10 +15,13 @@ Names, and which checkpoints stay: checkpoint_folders.py.
 What is not promised: equal bits on another type of processor, BLAS build or version of NumPy.
 """
 
+# ruff: noqa: PTH102, PTH104, PTH105, PTH108  (the calls of `os` themselves: experiments let each of them fail)
+
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence
@@ -206,7 +209,7 @@ def _write(final: Path, state: TrainingState, counters: bytes, facts: Mapping[st
     staged = temporary(final.parent, state.step)
     try:
         with storage_errors(staged):
-            staged.mkdir()
+            os.mkdir(staged)
         with ThreadPoolExecutor(2) as hashing:
             digest = hashing.submit(model_and_optimizer_sha256, state)
             contents = _contents(state, counters)

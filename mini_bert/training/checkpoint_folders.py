@@ -4,6 +4,8 @@ A checkpoint has its name, `checkpoint-<step>`, only while it is whole. What is 
 `.tmp-<step>-<owner>-<random>`; what is left of such a folder when its owner died is removed at the next start.
 """
 
+# ruff: noqa: PTH102, PTH104, PTH105, PTH108  (the calls of `os` themselves: experiments let each of them fail)
+
 from __future__ import annotations
 
 import os
@@ -81,7 +83,8 @@ def remove_stale(run: Path) -> None:
     """
     for path in [*run.glob(".tmp-*"), *(run / FOLDER).glob(".tmp-*")]:
         if path.is_symlink() or path.is_file():
-            path.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(path)
             continue
         gone = ownership.token_is_gone(path.name) or ownership.this_process().token in path.name
         if gone and not _named_late(path):
@@ -112,10 +115,10 @@ def give_name(staged: Path, final: Path) -> None:
     before = temporary(final.parent, step_of(final))
     with storage_errors(final):
         if os.path.lexists(final):  # damaged, or of another course of this run
-            os.rename(final, before)  # noqa: PTH104  (tests let these very calls fail)
+            os.rename(final, before)
     try:
         with storage_errors(final):
-            os.rename(staged, final)  # noqa: PTH104
+            os.rename(staged, final)
         sync(final.parent)
         try:
             verified(final)
@@ -132,9 +135,9 @@ def give_name(staged: Path, final: Path) -> None:
     except StorageError:
         with suppress(OSError):
             if not staged.exists():
-                final.rename(staged)
+                os.rename(final, staged)
             if os.path.lexists(before):
-                before.rename(final)
+                os.rename(before, final)
         raise
     _delete(before)
 
@@ -193,7 +196,7 @@ def _retire(checkpoint: Path) -> None:
     """Remove a checkpoint so that a kill in the middle leaves nothing under its name."""
     retired = temporary(checkpoint.parent, step_of(checkpoint))
     with storage_errors(checkpoint):
-        os.rename(checkpoint, retired)  # noqa: PTH104
+        os.rename(checkpoint, retired)
     _delete(retired)
 
 
@@ -201,9 +204,9 @@ def _delete(path: Path) -> None:
     """Remove what has no name any more; what cannot be removed now is removed at the next start."""
     with suppress(OSError):
         if path.is_symlink() or path.is_file():
-            path.unlink()
+            os.unlink(path)
         else:
-            (path / manifest.FILE_NAME).unlink(missing_ok=True)  # first: what is half removed shall not look whole
+            os.unlink(path / manifest.FILE_NAME)  # first: what is half removed shall not look whole
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -218,6 +221,6 @@ def _named_late(folder: Path) -> bool:
     for path in [*folder.iterdir(), folder]:
         sync(path)
     with storage_errors(final):
-        folder.rename(final)
+        os.rename(folder, final)
     sync(final.parent)
     return True
