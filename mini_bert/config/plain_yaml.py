@@ -14,7 +14,7 @@ from mini_bert.config.wording import shown
 from mini_bert.errors import ConfigError
 from mini_bert.foreign_files import read_regular_file
 
-_MOST_BYTES = 65_536
+_MOST_BYTES = 32_768
 """A configuration is a page of text; a longer file is something else."""
 
 
@@ -55,7 +55,7 @@ def read_document(path: Path) -> Document:
     """The mapping that a file holds.
 
     Raises:
-        ConfigError: the file cannot be read, is empty, longer than 64 KiB, not UTF-8, not YAML, no mapping, or uses
+        ConfigError: the file cannot be read, is empty, longer than 32 KiB, not UTF-8, not YAML, no mapping, or uses
             tags, aliases or a key twice; the message names the line.
     """
     try:

@@ -19,7 +19,7 @@ from mini_bert.interop import safetensors_guard, torch_pickle
 Arrays = dict[str, NDArray[Any]]
 
 _LONGEST_MESSAGE = 200
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{,200}")
 
 
 def load(index_path: Path, *, widen: bool = False) -> Arrays:
