@@ -24,6 +24,9 @@ _WEIGHTS = (
 )
 """In the order in which they are preferred, as in `weights`."""
 
+_LONGEST = 96
+"""Characters of `organisation/model` on the Hub."""
+
 _PATIENCE = 10.0
 """Seconds until a Hub that does not answer counts as out of reach."""
 
@@ -31,7 +34,9 @@ _PATIENCE = 10.0
 def is_name(model: str | Path) -> bool:
     """Whether this is a name on the Hub, and no path: nothing is there, and no folder in which it could be."""
     path = Path(model)
-    return _NAME.fullmatch(str(model)) is not None and not path.exists() and not path.parent.is_dir()
+    repository = str(model).partition("@")[0]
+    possible = _NAME.fullmatch(str(model)) and len(repository) <= _LONGEST and not re.search(r"--|\.\.", repository)
+    return bool(possible) and not path.exists() and not path.parent.is_dir()
 
 
 def needed_files(files: Iterable[str], source: str) -> list[str]:

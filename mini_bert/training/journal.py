@@ -90,7 +90,7 @@ class Journal:
         if origin is not None and (origin / path.name).exists():
             with storage_errors(path):
                 replace_file(path, (origin / path.name).read_bytes())
-        records = keep_until(path, step)
+        records = keep_until(path, step, self.warn)
         self._metrics = MetricsLog(path)
         return records
 

@@ -20,22 +20,20 @@ def find_model(name: str | Path, runs: str | Path = "runs") -> Path:
         MissingExtraError: it may be on the Hub, and `huggingface_hub` is not installed.
     """
     path, runs = Path(name), Path(runs)
-    for candidate in (path, runs / path):
-        if (candidate / "config.json").is_file():
-            return candidate
-        if (candidate / "checkpoints").is_dir():
-            newest = newest_verified(candidate)
-            if newest.path is not None:
-                return newest.path
-            raise CheckpointError(
-                str(candidate),
-                got=newest.rejected[0] if newest.rejected else "a run without a checkpoint",
-                expected="a run with a whole checkpoint",
-            )
-    if path.is_dir():
-        raise CheckpointError("MODEL", got=f"{str(name)!r}, a folder without config.json", expected="a model folder")
-    if hub.is_name(name):
-        return hub.fetch(str(name))
+    try:
+        for candidate in (path, runs / path):
+            if (candidate / "config.json").is_file():
+                return candidate
+            if (candidate / "checkpoints").is_dir():
+                return _newest(candidate)
+        if path.is_dir():
+            got = f"{str(name)!r}, a folder without config.json"
+            raise CheckpointError("MODEL", got=got, expected="a model folder")
+        if hub.is_name(name):
+            return hub.fetch(str(name))
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        got = f"{str(name)[:80]!r}: {error.strerror}"
+        raise CheckpointError("MODEL", got=got, expected="a model folder that can be read") from error
     known = sorted(folder.parent.name for folder in runs.glob("*/checkpoints"))
     raise CheckpointError(
         "MODEL",
@@ -43,3 +41,15 @@ def find_model(name: str | Path, runs: str | Path = "runs") -> Path:
         expected="a checkpoint, a Hugging Face folder, the name of a run, or organisation/model on the Hub",
         advice=nearest(str(name), known) if known else "Train one first: mini-bert pretrain.",
     )
+
+
+def _newest(run: Path) -> Path:
+    """The newest checkpoint of a run that holds."""
+    newest = newest_verified(run)
+    if newest.path is None:
+        raise CheckpointError(
+            str(run),
+            got=newest.rejected[0] if newest.rejected else "a run without a checkpoint",
+            expected="a run with a whole checkpoint",
+        )
+    return newest.path

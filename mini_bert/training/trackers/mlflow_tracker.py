@@ -36,6 +36,8 @@ class _MLflow:
         self._client: Any = None
         self._id = ""
         self._step = -1
+        self._ended = False
+        """Whether it was the last step, or an early stop."""
         self._last: dict[str, int] = {}
         """The last step in the history that a metric has from earlier starts."""
 
@@ -48,6 +50,7 @@ class _MLflow:
         if step < self._step:  # gone back: from here on the course is another one
             self._last = {}
         self._step = step
+        self._ended |= step == self._config.train.steps or record.get("remedy") == "stop"
         metrics = [
             Metric(name, value, now, step) for name, value in scalars(record).items() if step > self._last.get(name, -1)
         ]
@@ -56,7 +59,7 @@ class _MLflow:
 
     def close(self) -> None:
         if self._client is not None:
-            self._client.set_terminated(self._id, "FINISHED" if self._step == self._config.train.steps else "KILLED")
+            self._client.set_terminated(self._id, "FINISHED" if self._ended else "KILLED")
 
     def _open(self, goes_on: bool) -> None:
         """Find the MLflow run of this run, or make one."""
