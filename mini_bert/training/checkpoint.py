@@ -15,8 +15,6 @@ Names, and which checkpoints stay: checkpoint_folders.py.
 What is not promised: equal bits on another type of processor, BLAS build or version of NumPy.
 """
 
-# ruff: noqa: PTH102, PTH104, PTH105, PTH108  (the calls of `os` themselves: experiments let each of them fail)
-
 from __future__ import annotations
 
 import hashlib
@@ -33,7 +31,9 @@ import numpy as np
 
 import mini_bert
 from mini_bert.atomic_files import Buffer, make_folder, replace_file, storage_errors, sync, write_synced
+from mini_bert.config.wording import shown
 from mini_bert.errors import CheckpointError
+from mini_bert.foreign_files import LARGEST_JSON, parse_json, read_regular_file
 from mini_bert.interop import bert_config, huggingface, manifest, safetensors_guard
 from mini_bert.machine import blas_kernel
 from mini_bert.model.parameters import Parameters
@@ -123,10 +123,11 @@ def load_checkpoint(path: Path) -> Restored:
     promised = manifest.verify(path)
     model = from_pretrained(path)
     try:
-        saved = json.loads((path / STATE_NAME).read_text(encoding="utf-8"))
+        saved = parse_json(read_regular_file(path / STATE_NAME, LARGEST_JSON))
         step, progress = int(saved["step"]), dict(saved["progress"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(str(path / STATE_NAME), got=f"{error!r}", expected="the state of a training") from error
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+        got = f"{type(error).__name__}: {shown(str(error))}"
+        raise CheckpointError(str(path / STATE_NAME), got=got, expected="the state of a training") from error
     optimizer = adamw.init(model.parameters.buffer.size, model.dtype)
     arrays, _ = safetensors_guard.load(path / OPTIMIZER_NAME)
     expected = {f"{moment}.{name}": view for moment, name, view in _moments(model.parameters, optimizer)}
@@ -209,7 +210,7 @@ def _write(final: Path, state: TrainingState, counters: bytes, facts: Mapping[st
     staged = temporary(final.parent, state.step)
     try:
         with storage_errors(staged):
-            os.mkdir(staged)
+            os.mkdir(staged)  # noqa: PTH102  (experiments let these very calls fail)
         with ThreadPoolExecutor(2) as hashing:
             digest = hashing.submit(model_and_optimizer_sha256, state)
             contents = _contents(state, counters)

@@ -181,23 +181,19 @@ def _token_files(folder: Path) -> list[bytes]:
 
 
 def _sealed_index(_: Path, content: bytes) -> bytes:
+    """The content with its own hash, which is over what it says; all else as it is."""
     from mini_bert.data.shards import index_digest
 
-    return _resealed(content, "sha256", index_digest)
-
-
-def _resealed(content: bytes, name: str, digest: Callable[[dict[str, Any]], str]) -> bytes:
-    """The content with the hash of itself, which it holds under a name, put right; all else as it is."""
-    found = list(re.finditer(rb'"%s": *"[0-9a-f]*"' % name.encode(), content))
+    found = list(re.finditer(rb'"sha256": *"[0-9a-f]*"', content))
     try:
-        body = json.loads(content)
-        body.pop(name)
-        right = digest(body)
+        index = json.loads(content)
+        index.pop("sha256")
+        own = index_digest(index)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return content
-    if not found:
-        return content
-    return content[: found[-1].start()] + f'"{name}": "{right}"'.encode() + content[found[-1].end() :]
+    return (
+        content[: found[-1].start()] + f'"sha256": "{own}"'.encode() + content[found[-1].end() :] if found else content
+    )
 
 
 def _tokens(folder: Path) -> None:
@@ -244,16 +240,19 @@ def _sealed_state(folder: Path, content: bytes) -> bytes:
     manifest = json.loads((folder / "manifest.json").read_bytes())
     entry = {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
     manifest["files"]["training_state.json"] = entry
-    (folder / "manifest.json").write_bytes(_sealed_manifest(folder, _canonical(manifest)))
+    text = json.dumps(manifest, sort_keys=True, indent=1) + "\n"
+    (folder / "manifest.json").write_bytes(_sealed_manifest(folder, text.encode()))
     return content
 
 
 def _sealed_manifest(_: Path, content: bytes) -> bytes:
-    return _resealed(content, "manifest_sha256", lambda body: hashlib.sha256(_canonical(body)).hexdigest())
-
-
-def _canonical(body: object) -> bytes:
-    return (json.dumps(body, sort_keys=True, indent=1, allow_nan=False) + "\n").encode()
+    """The content with its own hash, which is over all lines but the one that holds it."""
+    line = re.search(rb'\n "manifest_sha256": "[0-9a-f]*",', content)
+    if line is None:
+        return content
+    before, behind = content[: line.start()], content[line.end() :]
+    own = hashlib.sha256(before + behind).hexdigest()
+    return before + f'\n "manifest_sha256": "{own}",'.encode() + behind
 
 
 def _run(file: str) -> Callable[[Path], list[bytes]]:

@@ -59,9 +59,13 @@ def examine(kind: str, cases: Iterable[tuple[str, bytes | str]], folder: Path, *
     """
     reader, found = READERS[kind], Found(kind)
     folder.mkdir(parents=True)
-    for good in reader.surround(folder):  # also loads whatever opening needs
-        _put(reader, folder, reader.seal(folder, good))
-        reader.open(folder)
+    try:
+        for good in reader.surround(folder):  # also loads whatever opening needs
+            _put(reader, folder, reader.seal(folder, good))
+            reader.open(folder)
+    except Exception as error:
+        found.failures.append(f"{kind}, a good file: {type(error).__name__}: {error}")
+        return found
     with _little_memory(found), _in(folder.parent):
         for name, content in cases:
             _put(reader, folder, reader.seal(folder, content) if isinstance(content, bytes) else content)
@@ -73,7 +77,7 @@ def examine(kind: str, cases: Iterable[tuple[str, bytes | str]], folder: Path, *
 
 
 def _open(reader: Reader, folder: Path, name: str, found: Found, refuse: bool) -> None:
-    wrong, begin = "", time.process_time()
+    wrong, before, begin = "", _new_peak(), time.process_time()
     signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
     try:
         reader.open(folder)
@@ -89,6 +93,7 @@ def _open(reader: Reader, folder: Path, name: str, found: Found, refuse: bool) -
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
     seconds = time.process_time() - begin
+    found.growth_bytes = max(found.growth_bytes, _status("VmHWM") - before)
     if seconds > found.slowest_seconds:
         found.slowest_seconds, found.slowest = seconds, name
     if seconds > MOST_SECONDS:
@@ -138,21 +143,26 @@ def _in(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _little_memory(found: Found) -> Iterator[None]:
-    """Count the growth of resident memory, at its peak; more than twice what is allowed cannot even be asked for."""
+    """Resident memory that is not given back counts as well; more than twice what is allowed cannot be asked for."""
     import resource
 
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # the peak is now
-    begin = _status("VmRSS")
+    begin = _new_peak()
     limits = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + 2 * MOST_BYTES, limits[1]))
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
-        found.growth_bytes = max(0, _status("VmHWM") - begin)
+        found.growth_bytes = max(found.growth_bytes, _status("VmRSS") - begin)
         if found.growth_bytes > MOST_BYTES:
             found.failures.append(f"{found.kind}: memory grew by {found.growth_bytes / 1e6:.0f} MB")
+
+
+def _new_peak() -> int:
+    """Resident bytes now, from which the peak is counted anew."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _status("VmRSS")
 
 
 def _status(name: str) -> int:
