@@ -5,7 +5,7 @@ a crash or a full disk sees the old file or the new one, never a part of one. Ev
 that names the path and the space that is left.
 """
 
-# ruff: noqa: PTH102, PTH104, PTH105, PTH108  (the calls of `os` themselves: experiments let each of them fail)
+# ruff: noqa: PTH102, PTH105, PTH108  (the calls of `os` themselves: experiments let each of them fail)
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ A checkpoint has its name, `checkpoint-<step>`, only while it is whole. What is 
 `.tmp-<step>-<owner>-<random>`; what is left of such a folder when its owner died is removed at the next start.
 """
 
-# ruff: noqa: PTH102, PTH104, PTH105, PTH108  (the calls of `os` themselves: experiments let each of them fail)
+# ruff: noqa: PTH104, PTH108  (the calls of `os` themselves: experiments let each of them fail)
 
 from __future__ import annotations
 
