@@ -93,7 +93,7 @@ def forecast(
     """
     begin = time.perf_counter()
     ranks = pool.ranks
-    give_freed_memory_back()  # what reading, drawing and evaluating left behind; the threads keep memory of their own
+    give_freed_memory_back()  # what reading, drawing and evaluating left behind
     gradient_seconds, tokens_a_step = _gradient_seconds(state, config, batch, pool, steps, seconds_left)
     step_seconds = gradient_seconds + _update_seconds(state, pool)
     parameters, train = state.model.parameters.buffer, config.train

@@ -14,6 +14,7 @@ from mini_bert.atomic_files import replace_file
 from mini_bert.errors import NonFiniteError, StorageError
 from mini_bert.model.bert import MiniBERT
 from mini_bert.training import run_manifest
+from mini_bert.training.allocator import give_freed_memory_back
 from mini_bert.training.checkpoint import model_and_optimizer_sha256, newest_verified
 from mini_bert.training.course import Course
 from mini_bert.training.forecast import Forecast
@@ -191,7 +192,9 @@ def _measured(course: Course, journal: Journal, lr: float) -> dict[str, Any]:
 def evaluate_now(course: Course, evaluate: Evaluate, journal: Journal) -> bool:
     """Score the model; whether its loss is the best so far."""
     step, progress, begin = course.state.step, course.progress, time.perf_counter()
+    give_freed_memory_back()  # arrays of other sizes come now: without this, the peaks would partly add up
     measured = course.ranks.on_first(lambda: dict(evaluate(course.state.model)))
+    give_freed_memory_back()
     progress.evaluation_seconds = time.perf_counter() - begin
     record = journal.record("evaluation", step, measured)
     loss = record.get("loss")

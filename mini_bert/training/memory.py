@@ -16,7 +16,7 @@ from mini_bert.machine import available_bytes
 if TYPE_CHECKING:
     from mini_bert.config.schema import Config, ModelConfig
 
-PROCESS_BYTES = 70_000_000
+PROCESS_BYTES = 78_000_000
 """Interpreter, NumPy, the other libraries, and what a worker thread has besides its arrays."""
 _FLOAT = 4
 _SCATTERED = 1.05
