@@ -76,7 +76,7 @@ class Health:
     @classmethod
     def restored(cls, saved: Mapping[str, Any]) -> Health:
         """The health as `asdict` gave it."""
-        return cls(**{**saved, "losses": list(saved["losses"]), "steps": [dict(step) for step in saved["steps"]]})
+        return cls(**saved)
 
     def after_step(self, result: StepResult, settings: HealthConfig) -> Remedy | None:
         """Take in what a step measured; what is to be done, if anything."""

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mini_bert.config.schema import HealthConfig
-from mini_bert.training.health import PASSED_OVER, WINDOW, Health, Remedy, spike_limit
+from mini_bert.training.health import PASSED_OVER, REMEMBERED, WINDOW, Health, Remedy, spike_limit
 from mini_bert.training.non_finite import NonFinite
 from mini_bert.training.step import StepResult
 
@@ -86,6 +86,10 @@ def test_plateau_cuts_and_begins_to_count_anew() -> None:
     assert evaluated(health, losses, lr_cut_after_evaluations=2, lr_cut=0.1) == [(4, "cut"), (6, "cut"), (9, "cut")]
     assert health.lr_scale == pytest.approx(1e-3)
     assert health.best_loss == 3.9
+
+
+def test_a_better_loss_begins_the_count_of_a_plateau_anew() -> None:
+    assert evaluated(Health(), [5.0, 4.0, 4.1, 3.9, 4.0, 3.8, 3.9], lr_cut_after_evaluations=2) == []
 
 
 def test_early_stopping_counts_from_the_best() -> None:
@@ -198,7 +202,10 @@ def test_a_new_level_is_got_used_to() -> None:
     losses = noisy(60) + noisy(140, seed=3, level=8.0)
     assert spikes(losses) == [(60, "warn")]
     losses[150] = 11.0
-    assert spikes(losses) == [(60, "warn"), (150, "warn")]
+    health = Health()
+    assert spikes(losses, health) == [(60, "warn"), (150, "warn")]
+    assert health.losses == losses[-WINDOW:]
+    assert [told["step"] for told in health.steps] == list(range(200 - REMEMBERED, 200))
 
 
 def test_skipped_steps_and_batches_without_masked_pieces_are_not_in_the_window() -> None:

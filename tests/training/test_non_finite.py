@@ -154,13 +154,14 @@ def test_shards_are_repeated_in_order_and_empty_ones_passed_over(monkeypatch: py
 
 @pytest.mark.parametrize(("call", "name"), [(1, "W_mlm"), (2, "W2_1"), (3, "W1_1"), (4, "W_O_1"), (7, "W_O_0")])
 def test_a_gradient_of_a_parameter_alone_is_named(monkeypatch: pytest.MonkeyPatch, call: int, name: str) -> None:
-    """All that flows on is finite."""
+    """What flows on from there is finite."""
     ordinary, calls = linear.backward, [0]
 
     def backward(*arguments: Any) -> Any:
         dx, dW, db = ordinary(*arguments)
         calls[0] += 1
         dW[-1, 0] = np.inf if calls[0] == call else dW[-1, 0]
+        dx.flat[0] = np.nan if calls[0] == call + 1 else dx.flat[0]  # what comes later does not hide it
         return dx, dW, db
 
     backward.__code__ = backward.__code__.replace(co_filename=ordinary.__code__.co_filename)
@@ -203,6 +204,7 @@ def test_the_repetition_computes_what_the_step_computed() -> None:
             names.append((direction, name))
             return super()._look(name, direction, value)
 
+    _repeat(model, batch, DROPOUT, got, _Watch(batch, got))
     _repeat(model, batch, DROPOUT, got, Watch(batch, got))
     assert got.buffer.tobytes() == expected.buffer.tobytes()
     _, cache = model.forward(batch.input_ids)
