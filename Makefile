@@ -3,6 +3,7 @@
 #   make demo              learn a vocabulary and a model in MINUTES (default 10), show what it knows
 #   make test              the default test suite
 #   make test-reference    compare with PyTorch, transformers, tokenizers and SciPy (a large install)
+#   make test-versions     the default suite on Python 3.10 with the oldest NumPy, and on 3.13 with the newest
 #   make verify            prove every gradient, write docs/certificate.md (five minutes)
 #   make zoo               inject every bug of the zoo, measure it, see which tests catch it, write docs/bug-zoo.md (half an hour)
 #   make mutants           inject what is new in the zoo and 600 mechanical mutants, write the mutation score, docs/mutants.md
@@ -26,7 +27,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-reference verify zoo mutants reliability check bench figures docs clean
+.PHONY: help demo test test-reference test-versions verify zoo mutants reliability check bench figures docs clean
 
 help:
 	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
@@ -39,6 +40,12 @@ test: $(VENV)/.test
 
 test-reference: $(VENV)/.reference
 	$(PYTEST) -m "reference and not (data or nightly)"
+
+test-versions:
+	$(MAKE) .venv-oldest/.test PYTHON=python3.10 VENV=.venv-oldest
+	.venv-oldest/bin/python -m pip --disable-pip-version-check --quiet install numpy==2.2.0
+	$(MAKE) test VENV=.venv-oldest
+	$(MAKE) test PYTHON=python3.13 VENV=.venv-newest
 
 verify: $(VENV)/.reference
 	$(BIN)/mini-bert verify --out docs

@@ -20,6 +20,8 @@ from mini_bert.reports.table import Table
 from mini_bert.verification import certificate_page
 from mini_bert.verification.bugs import page as zoo
 from mini_bert.verification.certificate import Certificate
+from mini_bert.verification.reliability import page as broken
+from mini_bert.verification.reliability import record
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -120,12 +122,19 @@ def proof() -> str:
     return certificate_page.summary(certificate).markdown() + "\n" + _sentences(lines)
 
 
+def reliability() -> str:
+    """How often the promises held, in the README."""
+    result = record.read(RESULTS / "reliability.json")
+    return f"[{broken.summary(result)}](docs/reliability.md).\n"
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "speed": speed,
     "inference": lambda: inference_table(_benchmark()).markdown(),
     "benchmark": benchmark,
     "demo": demo,
     "proof": proof,
+    "reliability": reliability,
     "demo_run": lambda: learned("demo"),
     "hour_run": lambda: learned("hour"),
     **{f"numerics_{part}": partial(lab, part) for part in ("findings", *numerics.PARTS)},
