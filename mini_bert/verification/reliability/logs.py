@@ -121,10 +121,11 @@ def _flipped_bits(scale: Scale, folder: Path) -> Outcome:
 
 def _killed_and_resumed(scale: Scale, folder: Path) -> Outcome:
     """A training killed several times at random steps: every step stands in the log once, with the loss it had."""
-    outcome, trials, kills = Outcome(), scale.of(full=25, quick=1), scale.of(full=3, quick=1)
+    outcome, trials, kills = Outcome(), scale.of(full=15, quick=1), scale.of(full=3, quick=1)
     undisturbed = Subject(folder / "undisturbed", train__save_every=7)
     expected = undisturbed.train().result["losses"]
-    steps = 1 + RandomStream(21, "kill a training").integers(STEPS - 2, trials, kills)
+    first = scale.of(full=1, quick=8)  # a few trials had better not be spent before the first checkpoint
+    steps = first + RandomStream(21, "kill a training").integers(STEPS - 1 - first, trials, kills)
     for trial in range(trials):
         subject = Subject(folder / str(trial), train__save_every=7)
         killed_at = []
