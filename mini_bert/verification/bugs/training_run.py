@@ -27,6 +27,7 @@ _SETTINGS: dict[str, object] = {
     "train.steps": STEPS,
     "train.log_every": 10,
     "train.save_every": RESUMED_AT,
+    "train.keep_checkpoints": 9,
     "train.evaluate_every": 100,
     "run.threads": 1,
 }
