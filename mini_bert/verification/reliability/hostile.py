@@ -45,19 +45,21 @@ def _tried(scale: Scale, folder: Path, what: str, kinds: Sequence[str], count: i
         mine, place = kinds[worker::workers], folder / f"worker-{worker}"
         place.mkdir(parents=True)
         order = {"what": what, "kinds": mine, "count": count, "first": first, "folder": str(place / "files")}
-        process = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.hostile_files.trial", json.dumps(order)],
-            env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
-            stdout=subprocess.PIPE,
-            stderr=(place / "errors").open("w"),
-            text=True,
-        )
-        assert process.stdout is not None
-        for line in process.stdout:
-            report = json.loads(line)
-            with lock:
-                found[report["kind"]] = report
-                scale.told(len(found), len(kinds))
+        with (
+            (place / "errors").open("w") as errors,
+            subprocess.Popen(
+                [sys.executable, "-m", f"{__package__}.hostile_files.trial", json.dumps(order)],
+                env={**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            ) as process,
+        ):
+            for line in process.stdout or ():
+                report = json.loads(line)
+                with lock:
+                    found[report["kind"]] = report
+                    scale.told(len(found), len(kinds))
         code = process.wait()
         left = [path for path in there(place / "files") if not path.isdigit()]
         with lock:
