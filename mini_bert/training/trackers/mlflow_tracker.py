@@ -30,7 +30,9 @@ _AT_ONCE = 100
 _ALLOW = "MLFLOW_ALLOW_FILE_STORE"
 
 
-class _MLflow:
+class MLflow:
+    """The MLflow run of a run."""
+
     def __init__(self, run: Path, config: Config) -> None:
         self._folder, self._config = run, config
         self._client: Any = None
@@ -42,6 +44,7 @@ class _MLflow:
         """The last step in the history that a metric has from earlier starts."""
 
     def log(self, record: Record) -> None:
+        """Keep the numbers of a record."""
         from mlflow.entities import Metric
 
         step, now = record["step"], time.time_ns() // 1_000_000
@@ -58,6 +61,7 @@ class _MLflow:
             self._client.log_batch(self._id, metrics=metrics)
 
     def close(self) -> None:
+        """Write out what is still held."""
         if self._client is not None:
             self._client.set_terminated(self._id, "FINISHED" if self._ended else "KILLED")
 
@@ -109,5 +113,5 @@ def _client(run: Path) -> Any:
 
 
 def open_tracker(run: Path, config: Config) -> Tracker:
-    """The MLflow run of a run."""
-    return _MLflow(run, config)
+    """What gets a run's records; nothing is opened before the first."""
+    return MLflow(run, config)

@@ -18,13 +18,16 @@ from mini_bert.training.trackers import Tracker, scalars
 FOLDER = "tensorboard"
 
 
-class _TensorBoard:
+class TensorBoard:
+    """The event files of a run."""
+
     def __init__(self, run: Path, config: Config) -> None:
         self._folder, self._config = run / FOLDER, config
         self._writer: Any = None
         self._step = -1
 
     def log(self, record: Record) -> None:
+        """Keep the numbers of a record."""
         step = record["step"]
         if self._writer is None:
             self._open(step + 1 if step > 0 else 0)
@@ -38,6 +41,7 @@ class _TensorBoard:
         self._writer.flush()
 
     def close(self) -> None:
+        """Write out what is still held."""
         if self._writer is not None:
             self._writer.close()
 
@@ -51,5 +55,5 @@ class _TensorBoard:
 
 
 def open_tracker(run: Path, config: Config) -> Tracker:
-    """The event files of a run."""
-    return _TensorBoard(run, config)
+    """What gets a run's records; nothing is opened before the first."""
+    return TensorBoard(run, config)

@@ -20,17 +20,21 @@ from mini_bert.training.trackers import Tracker, scalars
 from mini_bert.training.trackers.identity import keep, kept
 
 
-class _WandB:
+class WandB:
+    """The W&B run of a run."""
+
     def __init__(self, run: Path, config: Config) -> None:
         self._folder, self._config = run, config
         self._run: Any = None
 
     def log(self, record: Record) -> None:
+        """Keep the numbers of a record."""
         if self._run is None:
             self._open(record["step"] > 0)
         self._run.log({"step": record["step"], **scalars(record)})
 
     def close(self) -> None:
+        """Write out what is still held."""
         if self._run is not None:
             self._run.finish()
 
@@ -54,5 +58,5 @@ class _WandB:
 
 
 def open_tracker(run: Path, config: Config) -> Tracker:
-    """The W&B run of a run."""
-    return _WandB(run, config)
+    """What gets a run's records; nothing is opened before the first."""
+    return WandB(run, config)
