@@ -9,16 +9,17 @@ import pytest
 
 import mini_bert.training.loop as loop
 import mini_bert.training.step as step_module
+from mini_bert.config.load import load_config
 from mini_bert.training.health import Health
 from mini_bert.training.non_finite import find_non_finite
-from mini_bert.verification.reliability import health
+from mini_bert.verification.reliability import bad_numbers, health
 from mini_bert.verification.reliability.promise import Outcome, Scale
 
 QUICK = Scale(quick=True)
 
 
 def test_bad_numbers(tmp_path: Path) -> None:
-    outcome = health.bad_numbers(QUICK, tmp_path)
+    outcome = bad_numbers.bad_numbers(QUICK, tmp_path)
     assert outcome.kept, outcome.failures
     assert outcome.tried >= 12
 
@@ -33,8 +34,8 @@ def test_whole_trainings(experiment: Any, tmp_path: Path) -> None:
 
 
 def test_there_are_as_many_injections_as_promised() -> None:
-    config = health.load_config(["training/debugging"], {"train.steps": 10})
-    assert len(list(health._injections(config))) >= 200
+    config = load_config(["training/debugging"], {"train.steps": 10})
+    assert len(list(bad_numbers._injections(config))) >= 200
 
 
 # --- an experiment that cannot fail proves nothing
@@ -48,7 +49,7 @@ def failures(outcome: Outcome) -> str:
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_step_that_updates_all_the_same_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(step_module.math, "isfinite", lambda value: True)
-    assert "parameters or moments changed" in failures(health.bad_numbers(QUICK, tmp_path))
+    assert "parameters or moments changed" in failures(bad_numbers.bad_numbers(QUICK, tmp_path))
 
 
 def test_a_wrong_name_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_a_wrong_name_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         return found._replace(name=found.name.replace("layer_0", "layer_1"))
 
     monkeypatch.setattr(step_module, "find_non_finite", one_too_late)
-    assert "found NonFinite(name='layer_1" in failures(health.bad_numbers(QUICK, tmp_path))
+    assert "found NonFinite(name='layer_1" in failures(bad_numbers.bad_numbers(QUICK, tmp_path))
 
 
 @pytest.mark.slow
