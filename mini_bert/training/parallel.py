@@ -1,7 +1,7 @@
 """Logical shards on threads and ranks: the number of workers changes the time, never the bits.
 
 A global batch is cut into shards; each shard's loss and gradient are computed by one thread with one BLAS thread into
-a buffer of its own; the buffers are added in a balanced binary tree over the shard numbers (shard_tree.py):
+a buffer of its own (shard_work.py); the buffers are added in a balanced binary tree over shard numbers (shard_tree.py):
 
     shards   0   1   2   3
               \\ /     \\ /
@@ -33,10 +33,8 @@ from mini_bert.ops.contract import Array, blocks
 from mini_bert.random_streams import RandomStream
 from mini_bert.training.allocator import give_freed_memory_back, keep_freed_memory
 from mini_bert.training.ranks import ALONE, Ranks, portable
-from mini_bert.training.shard_tree import Span, additions, buffers_needed, next_addition, own_span, subtrees
-
-Part = tuple[float, int, int]
-"""Of one shard: the sum of its losses, how many positions are masked, how many predictions are right."""
+from mini_bert.training.shard_tree import Span, additions, buffers_needed, own_span, subtrees
+from mini_bert.training.shard_work import Part, ShardWork
 
 
 class ShardSum(NamedTuple):
@@ -65,6 +63,7 @@ class ShardPool:
 
     Raises:
         InvalidInputError: a number is not positive.
+        MemoryError: there is none for so many threads.
         ConfigError: more ranks than shards. A rank without a shard would take a core and give nothing.
     """
 
@@ -93,6 +92,13 @@ class ShardPool:
         self._limits = threadpool_limits(1, user_api="blas")
         keep_freed_memory()
         self._executor = ThreadPoolExecutor(self.threads, thread_name_prefix="shard")
+        all_started = threading.Barrier(self.threads)
+        try:  # now, and not in the midst of a step
+            list(self._executor.map(lambda _: all_started.wait(), range(self.threads)))
+        except RuntimeError as error:
+            all_started.abort()
+            self.__exit__(None, None, None)
+            raise MemoryError(f"{self.threads} threads: {error}") from error
         return self
 
     def __exit__(
@@ -152,7 +158,7 @@ class ShardPool:
     ) -> tuple[list[Part], dict[int, Array]]:
         self._make_room(model)
         bounds = shard_bounds(batch.input_ids.shape[0], self.shards)
-        work = _Work(
+        work = ShardWork(
             lambda shard, gradients: _shard(model, batch.rows(*bounds[shard]), gradients, dropout),
             self._span,
             self.shards,
@@ -221,93 +227,6 @@ class ShardPool:
 
         if sums:
             self.elementwise(add, next(iter(buffers.values())).size)
-
-
-class _Work:
-    """The shards of one rank in one batch: taken in order by threads, added up where a buffer is wanted.
-
-    Sums that need not be formed earlier are left to the end, when all threads share them.
-    """
-
-    def __init__(
-        self, run: Callable[[int, Parameters], Part], span: Span, shards: int, buffers: list[Parameters]
-    ) -> None:
-        self._run, self._shards = run, shards
-        self._next, self._stop = span
-        self._free = buffers
-        self._stops: dict[int, int] = {}
-        self._sums: dict[int, Parameters] = {}
-        """The nodes that are done, and where they end, by first shard."""
-        self._parts: dict[int, Part] = {}
-        self._errors: dict[int, Exception] = {}
-        self._changed = threading.Condition()
-
-    def until_done(self) -> None:
-        """One thread's work: a shard, and another, until there are no more or one has failed."""
-        while taken := self._take():
-            shard, gradients = taken
-            try:
-                part = self._run(shard, gradients)
-            except Exception as error:
-                with self._changed:
-                    self._errors[shard] = error
-                    self._changed.notify_all()
-                return
-            with self._changed:
-                self._parts[shard] = part
-            self._done(shard, shard + 1, gradients)
-
-    def stop(self) -> None:
-        """Begin no more shards."""
-        with self._changed:
-            self._next = self._stop
-            self._changed.notify_all()
-
-    def result(self) -> tuple[list[Part], dict[int, int], dict[int, Array]]:
-        """The shards' numbers, and the nodes they were added up to so far: where each ends, and its gradients.
-
-        Raises:
-            MemoryError: one of the shards raised it. Otherwise what the lowest shard raised.
-        """
-        if self._errors:
-            errors = [self._errors[shard] for shard in sorted(self._errors)]
-            self._errors = {}
-            try:
-                raise next((error for error in errors if isinstance(error, MemoryError)), errors[0])
-            finally:
-                errors.clear()
-        parts = [self._parts[shard] for shard in sorted(self._parts)]
-        return parts, self._stops, {first: gradients.buffer for first, gradients in self._sums.items()}
-
-    def _take(self) -> tuple[int, Parameters] | None:
-        """The next shard and a buffer for it; None if there is nothing to begin."""
-        while True:
-            with self._changed:
-                siblings = None
-                while not (over := self._next == self._stop or bool(self._errors)) and not self._free:
-                    siblings = next_addition(self._stops, self._shards)
-                    if siblings:
-                        break
-                    self._changed.wait()
-                if over:
-                    self._changed.notify_all()
-                    return None
-                if siblings is None:
-                    self._next += 1
-                    return self._next - 1, self._free.pop()
-                left, right = siblings
-                stop = self._stops.pop(right)
-                del self._stops[left]
-                total, added = self._sums.pop(left), self._sums.pop(right)
-            total.buffer += added.buffer
-            self._done(left, stop, total, free=added)
-
-    def _done(self, first: int, stop: int, gradients: Parameters, free: Parameters | None = None) -> None:
-        with self._changed:
-            self._stops[first], self._sums[first] = stop, gradients
-            if free is not None:
-                self._free.append(free)
-            self._changed.notify_all()
 
 
 def _shard(model: MiniBERT, batch: Batch, gradients: Parameters, dropout: RandomStream | None) -> Part:

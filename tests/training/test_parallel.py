@@ -219,6 +219,21 @@ def test_a_batch_of_fewer_rows_than_shards() -> None:
     np.testing.assert_allclose(more[3], gradient, rtol=1e-9, atol=1e-12)
 
 
+def test_threads_that_cannot_be_started_are_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, started = threading.Thread.start, []
+
+    def two_at_most(thread: threading.Thread) -> None:
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", two_at_most)
+    with pytest.raises(MemoryError, match="3 threads: can't start new thread"), ShardPool(3, 4):
+        pass
+    assert [thread.is_alive() for thread in started] == [False, False]
+
+
 # --- shards in flight -------------------------------------------------------------------------------------------------
 
 
