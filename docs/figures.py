@@ -15,6 +15,7 @@ from pathlib import Path
 
 from mini_bert.benchmarks import tables
 from mini_bert.benchmarks.result import BenchmarkResult
+from mini_bert.config import reference
 from mini_bert.reports import numerics, pages
 from mini_bert.reports.table import Table
 from mini_bert.verification import certificate_page
@@ -133,6 +134,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "inference": lambda: inference_table(_benchmark()).markdown(),
     "benchmark": benchmark,
     "demo": demo,
+    "settings": reference.markdown,
     "proof": proof,
     "reliability": reliability,
     "demo_run": lambda: learned("demo"),

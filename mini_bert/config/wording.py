@@ -34,7 +34,7 @@ def config_error(findings: Iterable[Mapping[str, Any]], known: Iterable[str]) ->
     name = str(first["loc"][0]) if first["loc"] else ""
     if isinstance(cause, ConfigError):
         argument = f"{name}.{cause.argument}" if name else cause.argument
-        return ConfigError(argument, got=cause.got, expected=cause.expected, advice=cause.advice)
+        return ConfigError(argument, got=f"{cause.got!s:.200}", expected=f"{cause.expected:.200}", advice=cause.advice)
     if first["type"] == "extra_forbidden":
         return ConfigError(name, got="an unknown setting", expected="a known one", advice=nearest(name, known))
     same = [finding for finding in findings if finding["loc"] and finding["loc"][0] == name]

@@ -75,7 +75,7 @@ class TokenStore:
             "tokens": tokens,
         }
         if found != counts or len(self.document_hashes) != found["documents"]:
-            raise _damaged(self.folder / "index.json", f"files with {found}", f"the index's {counts}")
+            raise _damaged(self.folder / "index.json", f"files with {found}", f"the index's {counts!r:.200}")
 
 
 def _read_index(folder: Path) -> dict[str, Any]:

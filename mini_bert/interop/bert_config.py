@@ -176,7 +176,7 @@ def _architecture(
         return architecture, ()
     raise CheckpointError(
         f"architectures in {path}",
-        got=f"{architecture:.80}",
+        got=f"{architecture!r:.80}",
         expected=f"one of {', '.join(ARCHITECTURES)}",
         advice="Its encoder alone can be read: heads=()." if encoder_is_ours else "",
     )

@@ -134,7 +134,8 @@ def verify(folder: Path, only: Iterable[str] | None = None) -> dict[str, Any]:
 
 
 def _is_entry(name: str, entry: Mapping[str, Any]) -> bool:
-    return Path(name).name == name and type(entry["bytes"]) is int and isinstance(entry["sha256"], str)
+    plain = Path(name).name == name and name.isprintable()
+    return plain and type(entry["bytes"]) is int and isinstance(entry["sha256"], str)
 
 
 def _difference(path: Path, size: int, sha256: str) -> CheckpointError | None:

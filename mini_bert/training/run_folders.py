@@ -79,7 +79,7 @@ class Contents(NamedTuple):
     def end(self) -> dict[str, Any] | None:
         """How the newest start ended; None if nobody said."""
         starts = self.manifest["starts"] if self.manifest else []
-        return starts[-1]["end"] if starts else None
+        return starts[-1].get("end") if starts else None
 
 
 def is_run(folder: Path) -> bool:
