@@ -134,10 +134,11 @@ class LiveDisplay(TrainingDisplay):
             return bar
         numbers = Table.grid(padding=(0, 3))
         numbers.add_row("loss", "masked accuracy", "gradient norm", "learning rate", "tokens/s", style="dim")
+        skipped = not math.isfinite(record["loss"])
         numbers.add_row(
-            f"{record['loss']:.4f}",
-            f"{record['accuracy']:.1%}",
-            f"{record['grad_norm']:.3f}",
+            "—" if skipped else f"{record['loss']:.4f}",
+            "—" if skipped else f"{record['accuracy']:.1%}",
+            "—" if skipped else f"{record['grad_norm']:.3f}",
             f"{record['lr']:.2e}",
             f"{record['tokens_per_second']:,.0f}",
         )

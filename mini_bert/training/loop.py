@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import signal as signals
 import time
 from collections.abc import Callable, Mapping
@@ -163,9 +164,11 @@ def _end(result: PretrainResult, journal: Journal, ranks: Ranks, steps_done: int
         ended = signals.Signals(result.signal).name
     elif result.stopped is not None:
         ended = "early stop"
-    ranks.on_first(
+    warnings = ranks.on_first(
         lambda: run_manifest.end(result.run, step=result.step, sha256=result.sha256, seconds=seconds, ended=ended),
     )
+    for warning in warnings:
+        journal.warn(warning)
     journal.note(
         "ended", how=ended, step=result.step, steps_done=steps_done, sha256=result.sha256, seconds=round(seconds, 3)
     )
@@ -176,7 +179,7 @@ def _measured(course: Course, journal: Journal, lr: float) -> dict[str, Any]:
     """What a record of training steps says, of the steps since the one before."""
     step, progress = course.state.step, course.progress
     measured = progress.take_window()
-    history = [*journal.losses, (step, measured["loss"])] if measured["loss"] is not None else journal.losses
+    history = [*journal.losses, (step, measured["loss"])] if math.isfinite(measured["loss"]) else journal.losses
     steps_left = (course.config.train.steps or step) - step
     return {
         "epoch": course.stream.epoch(step - 1),
@@ -261,10 +264,9 @@ def _give_up(course: Course, good: tuple[int, Progress, Health], remedy: Remedy,
     path = _save(course, journal) if sound else course.ranks.on_first(lambda: newest_verified(course.run).path)
     raise NonFiniteError(
         "loss",
-        got=remedy.reason,
+        got=remedy.reason.rstrip("."),
         expected="finite numbers",
-        advice=f"The last good state is {path}; what happened stands in {file}. "
-        "Start anew with a lower --train.lr or a higher --train.warmup-ratio.",
+        advice=f"The last good state is {path}; what happened stands in {file}. {told['advice'][0]}",
     )
 
 

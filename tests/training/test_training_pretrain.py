@@ -486,7 +486,7 @@ def test_five_in_a_row_stop_the_run_with_the_last_good_state_saved(configured, t
     good = pretrain(configured(run__name="good"), tokens=tokens, report=Stop(6))
     poisoned(set(range(7, 40)))
     for attempt in range(2):
-        with pytest.raises(NonFiniteError, match=r"steps 7 to 11.*checkpoint-6.*--train\.lr"):
+        with pytest.raises(NonFiniteError, match=r"steps 7 to 11.*checkpoint-6.*incident-11"):
             pretrain(configured(run__resume="auto"), tokens=tokens)
         run = tmp_path / "runs" / "small"
         assert [path.name for path in checkpoints(run)] == ["checkpoint-6"], attempt
