@@ -16,6 +16,7 @@ from mini_bert.foreign_files import read_regular_file
 
 _MOST_BYTES = 32_768
 """A configuration is a page of text; a longer file is something else."""
+_MOST_BITS = 128
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -30,6 +31,12 @@ class _PlainLoader(yaml.SafeLoader):
     def construct_undefined(self, node: yaml.Node) -> None:
         raise ConstructorError(None, None, f"the tag {shown(node.tag)}, which is refused", node.start_mark)
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        number: int = super().construct_yaml_int(node)
+        if number.bit_length() > _MOST_BITS:  # thousands of digits, with which Python does not even print it
+            raise ConstructorError(None, None, f"a number beyond 2^{_MOST_BITS}", node.start_mark)
+        return number
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
@@ -41,6 +48,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 _PlainLoader.add_constructor(None, _PlainLoader.construct_undefined)
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_yaml_int)
 
 
 class Document(NamedTuple):

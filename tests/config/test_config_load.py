@@ -138,6 +138,8 @@ REFUSED = {
     "merge bomb": ("a: &a {x: 1}\nb: &b {<<: [*a, *a]}", ["alias"]),
     "deep": ("[" * 5000, ["RecursionError"]),
     "huge integer": (f"model: {{vocab_size: {'9' * 5000}}}", ["mine.yaml"]),
+    "huge integer to the base of 60": (f"train:\n  steps: {'1:' * 9000}1", ["a number beyond 2^128", "line 2"]),
+    "huge integer in hexadecimal": (f"train:\n  steps: 0x{'f' * 9000}", ["a number beyond 2^128", "line 2"]),
     "huge file": (f"# {'x' * 70_000}", ["32,768 bytes"]),
     "no such date": ("model: {hidden_size: 2001-99-01}", ["mine.yaml"]),
     "extends a number": ("extends: 3", ["extends in", "got 3"]),
