@@ -8,6 +8,7 @@ from tyro.conf import Positional, arg
 
 from mini_bert.cli import BAD_INPUT, CHECK_FAILED, DONE
 from mini_bert.cli.options import ConfigOptions, Flag
+from mini_bert.errors import InvalidInputError
 
 Compared = Positional[Annotated[str, arg(metavar="PRESET|FILE|RUN", help_behavior_hint="")]]
 Files = Positional[Annotated[tuple[str, ...], arg(metavar="FILE…", help_behavior_hint="")]]
@@ -99,6 +100,8 @@ def validate(files: Files, *, json: Flag = False) -> int:
     """
     from mini_bert.config.validate import problems_of
 
+    if not files:
+        raise InvalidInputError("FILE", got="none", expected="configuration files")
     problems = {file: problems_of(file) for file in files}
     if json:
         _print_json(problems)

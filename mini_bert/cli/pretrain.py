@@ -101,8 +101,7 @@ def _train_and_show(config: Config, ranks: Ranks, *, json: bool) -> int:
 def _resumed_config(options: ConfigOptions, resume: str) -> str | None:
     """The configuration that the run was begun with: a resumed run is the same run."""
     if resume == "auto":
-        directory = options.settings.get("run", {}).get("directory", "runs")
-        path = Path(directory, options.run_name or options.settings.get("run", {}).get("name") or "", "config.yaml")
+        path = Path(options.told("run", "directory") or "runs", options.told("run", "name") or "", "config.yaml")
     else:
         path = Path(resume, "..", "..", "config.yaml")
     return str(path) if path.is_file() else None

@@ -6,6 +6,7 @@ import pytest
 
 from mini_bert.cli import main
 from mini_bert.cli.options import ConfigOptions
+from mini_bert.cli.pretrain import _resumed_config
 from mini_bert.config.load import load_config
 from mini_bert.config.presets import preset_names
 
@@ -168,6 +169,15 @@ def test_validate_goes_on_after_a_bad_file_and_lists_all(capsys, here):
     assert main(["config", "validate", "bad.yaml", "mine.yaml", "--json"]) == 2
     problems = json.loads(capsys.readouterr().out)
     assert list(map(len, problems.values())) == [2, 0]
+    assert main(["config", "validate"]) == 2
+    assert "FILE: got none" in capsys.readouterr().err
+
+
+def test_a_run_that_a_variable_names_goes_on_with_its_own_configuration(here, monkeypatch):
+    monkeypatch.setenv("MINI_BERT__RUN__NAME", "first")
+    assert _resumed_config(ConfigOptions(), "auto") == "runs/first/config.yaml"
+    assert _resumed_config(ConfigOptions(run_name="second"), "auto") == "runs/second/config.yaml"
+    assert _resumed_config(ConfigOptions(run_name="third"), "auto") is None
 
 
 def test_a_single_setting_can_be_asked_for_before_all_are_known(monkeypatch):
