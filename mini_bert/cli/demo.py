@@ -39,7 +39,7 @@ def demo(
         f"{minutes:g} minutes.",
         file=sys.stderr,
     )
-    return train_and_show(load_config(["training/pretraining"], overrides), json=json)
+    return train_and_show(lambda: load_config(["training/pretraining"], overrides), json=json)
 
 
 def _names():  # type: ignore[no-untyped-def]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -44,16 +45,19 @@ def pretrain(
     """
     beneath = _resumed_config(options, resume) if resume else None
     overrides = {"run.resume": resume} if resume else {}
-    return train_and_show(options.load(beneath or "training/pretraining", overrides=overrides), json=json)
+    return train_and_show(lambda: options.load(beneath or "training/pretraining", overrides=overrides), json=json)
 
 
-def train_and_show(config: Config, *, json: bool) -> int:
-    """Tokenise, train with a display, and print what came out; of the ranks of an MPI job, the first one speaks."""
+def train_and_show(config: Callable[[], Config], *, json: bool) -> int:
+    """Tokenise, train with a display, and print what came out.
+
+    Of the ranks of an MPI job, the first one reads the configuration, and speaks.
+    """
     from mini_bert.training.ranks import ranks_of_this_job
 
     ranks = ranks_of_this_job()
     with ranks.together():
-        return _train_and_show(config, ranks, json=json)
+        return _train_and_show(ranks.on_first(config), ranks, json=json)
 
 
 def _train_and_show(config: Config, ranks: Ranks, *, json: bool) -> int:

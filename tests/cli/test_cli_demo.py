@@ -14,7 +14,7 @@ def asked(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     configs = []
     monkeypatch.setattr(
-        import_module("mini_bert.cli.pretrain"), "train_and_show", lambda config, *, json: configs.append(config) or 0
+        import_module("mini_bert.cli.pretrain"), "train_and_show", lambda config, *, json: configs.append(config()) or 0
     )
     return configs
 
