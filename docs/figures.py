@@ -129,6 +129,11 @@ def reliability() -> str:
     return f"[{broken.summary(result)}](docs/reliability.md).\n"
 
 
+def tried(promise: str) -> str:
+    """The experiments on one promise, in the guide."""
+    return broken.table_of(record.read(RESULTS / "reliability.json"), promise)
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "speed": speed,
     "inference": lambda: inference_table(_benchmark()).markdown(),
@@ -139,6 +144,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "reliability": reliability,
     "demo_run": lambda: learned("demo"),
     "hour_run": lambda: learned("hour"),
+    **{f"tried_{promise}": partial(tried, promise) for promise in broken.PROMISES},
     **{f"numerics_{part}": partial(lab, part) for part in ("findings", *numerics.PARTS)},
 }
 """Name of a block → the function that writes it."""

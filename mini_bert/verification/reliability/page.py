@@ -95,6 +95,17 @@ def table(result: Mapping[str, Any]) -> Table:
     return Table("Promises", ("", "tried", "held", "last run"), tuple(rows), left=(0, 1, 2, 3))
 
 
+def table_of(result: Mapping[str, Any], promise: str) -> str:
+    """The experiments on one promise, with what they measured on the way."""
+    records = [record for record in result["experiments"] if record["promise"] == promise]
+    lines = []
+    for record in records:
+        held = f"{record['tried'] - record['failed']:,} of {record['tried']:,} held"
+        measured = f" ({figures(record['measured'])})" if record["measured"] else ""
+        lines.append(f"- {record['name']}: {record['promised']}: **{held}**{measured}\n")
+    return "".join(lines) or "- not tried yet\n"
+
+
 def summary(result: Mapping[str, Any]) -> str:
     """One sentence for the README."""
     records = result["experiments"]
