@@ -52,6 +52,11 @@ def peak_bytes() -> int | None:
     return None
 
 
+def address_space() -> tuple[int, int]:
+    """Bytes of addresses that this process has, and the most that it had so far (VmSize, VmPeak); 0 where unknown."""
+    return _status("VmSize") or 0, _status("VmPeak") or 0
+
+
 def available_bytes(root: Path = Path("/")) -> int | None:
     """What this process may still take: the least that the machine, its control groups and `ulimit` leave it.
 

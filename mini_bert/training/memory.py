@@ -16,17 +16,21 @@ from mini_bert.machine import available_bytes
 if TYPE_CHECKING:
     from mini_bert.config.schema import Config, ModelConfig
 
-PROCESS_BYTES = 78_000_000
+PROCESS_BYTES = 70_000_000
 """Interpreter, NumPy, the other libraries, and what a worker thread has besides its arrays."""
 _FLOAT = 4
-_SCATTERED = 1.05
+_SCATTERED = 1.07
 """What the allocator takes for arrays of so many bytes, for they do not fit together without gaps."""
-_WITH_RESERVE = 1.15
+WITH_RESERVE = 1.15
 """`auto` wants so much more than the estimate: for its error, and for what others take meanwhile."""
+_MOST_DOUBLINGS = 7
+"""Of the number of shards, in what is advised."""
 _DRAWN = 56
 """Bytes an element while a tensor's initial values are drawn."""
-_SCORED_AT_ONCE = 1024
-"""Masked positions that an evaluation scores at once."""
+_MASKED, _WHOLE_WORDS_MASKED = 30, 72
+"""Bytes a token while a batch is read and masked."""
+_SCORED_AT_ONCE, _IN_DOUBLE_AT_ONCE = 1024, 128
+"""Masked positions that an evaluation scores at once, and whose losses it computes at once, twice as precisely."""
 
 
 class TrainingBytes(NamedTuple):
@@ -39,6 +43,8 @@ class TrainingBytes(NamedTuple):
     """All buffers."""
     activations: int
     """Of the shards that run at once: what the backward pass needs, and what it works with."""
+    batch: int
+    """While tokens are hidden."""
     evaluation: int
     """Of the rows that are scored at once."""
     drawing: int
@@ -48,7 +54,7 @@ class TrainingBytes(NamedTuple):
     def peak(self) -> int:
         """Initial values are drawn before there is anything else, and no shard runs while the model is evaluated."""
         first = self.drawing - self.moments - self.gradients
-        return self.process + self.state + max(first, self.activations, self.evaluation)
+        return self.process + self.state + max(first, self.activations + self.batch, self.evaluation)
 
     @property
     def state(self) -> int:
@@ -82,6 +88,9 @@ def training_bytes(config: Config, in_flight: int, process_bytes: int = PROCESS_
         2 * vector,
         int((buffers + received) * vector),
         int(_SCATTERED * in_flight * _shard_bytes(config, rows)),
+        (_WHOLE_WORDS_MASKED if config.masking.whole_word else _MASKED)
+        * train.batch_size
+        * model.max_position_embeddings,
         int(_SCATTERED * _evaluation_bytes(config)),
         _DRAWN * max(sizes),
     )
@@ -98,7 +107,7 @@ def choose_in_flight(config: Config, threads: int, ranks: int = 1) -> int:
     if config.train.in_flight != "auto":
         return min(most, config.train.in_flight)
     available = available_bytes()
-    while most > 1 and available is not None and _WITH_RESERVE * _needed_here(config, most, ranks) > available:
+    while most > 1 and available is not None and WITH_RESERVE * _needed_here(config, most, ranks) > available:
         most -= 1
     return most
 
@@ -122,24 +131,29 @@ def require_room(config: Config, in_flight: int, ranks: int = 1) -> None:
 
 
 def _what_would_fit(config: Config, available: int, ranks: int) -> str:
-    """The nearest change with which the training fits: fewer shards at once, more and smaller ones, a smaller batch."""
-    train, evaluation = config.train, config.evaluation
-    rows = [evaluation.batch_size >> halved for halved in range(evaluation.batch_size.bit_length())]
-    shards = [train.shards << doubled for doubled in range(20) if train.shards << doubled <= train.batch_size]
-    batches = [size for halved in range(1, 20) if (size := train.batch_size >> halved) >= 1]
-    changes: list[dict[str, dict[str, int]]] = [{}]
-    changes += [{"evaluation": {"batch_size": size}} for size in rows[1:]]
-    smallest = {"evaluation": {"batch_size": rows[-1]}}
-    changes += [{"train": {"shards": count}, **more} for count in shards[1:] for more in ({}, smallest)]
-    changes += [{"train": {"batch_size": size, "shards": min(size, shards[-1])}, **smallest} for size in batches]
+    """The nearest change with which the training fits.
+
+    Fewer shards at once and fewer rows scored at once leave every number as it is, to the bit or to rounding; more and
+    smaller shards leave the gradient as it is, to rounding; a smaller batch is another training.
+    """
+    batch, shards, scored = config.train.batch_size, config.train.shards, config.evaluation.batch_size
+    fewer_scored = [scored >> halved for halved in range(scored.bit_length())]
+    more_shards = [shards << doubled for doubled in range(_MOST_DOUBLINGS) if shards << doubled <= batch]
+    smaller_batches = [batch >> halved for halved in range(1, batch.bit_length())]
+    trainings = [{"train.shards": count} for count in more_shards]
+    trainings += [{"train.batch_size": size, "train.shards": min(size, more_shards[-1])} for size in smaller_batches]
+    changes = [{**training, "evaluation.batch_size": rows} for training in trainings for rows in fewer_scored]
     for change in changes:
-        sections = {name: getattr(config, name).model_copy(update=update) for name, update in change.items()}
-        changed = config.model_copy(update=sections)
+        changed, options = config, ["--train.in-flight 1"]
+        for name, value in change.items():
+            section, field = name.split(".")
+            if getattr(getattr(config, section), field) != value:
+                part = getattr(changed, section).model_copy(update={field: value})
+                changed = changed.model_copy(update={section: part})
+                options.append(f"--{name.replace('_', '-')} {value}")
         if (needed := _needed_here(changed, 1, ranks)) <= available:
-            options = [("train", "in_flight", 1), *((s, k, v) for s, part in change.items() for k, v in part.items())]
-            said = " ".join(f"--{section}.{key.replace('_', '-')} {value}" for section, key, value in options)
-            return f"It would need {_size(needed)} with {said}."
-    return "Make hidden_size, num_hidden_layers or vocab_size smaller (mini-bert config presets)."
+            return f"It would need {_size(needed)} with {' '.join(options)}."
+    return "Make the model smaller: hidden_size, num_hidden_layers, vocab_size or max_position_embeddings."
 
 
 def _needed_here(config: Config, in_flight: int, ranks: int) -> int:
@@ -177,7 +191,8 @@ def _evaluation_bytes(config: Config) -> int:
     masked = _masked_a_row(config)
     rows = max(1, min(config.evaluation.batch_size, config.data.held_out_rows, _SCORED_AT_ONCE // masked))
     n, m, V = rows * config.model.max_position_embeddings, rows * masked, config.model.vocab_size
-    return _kept_bytes(config.model, n, m, False, False) + _FLOAT * m * V
+    in_double = 2 * 2 * _FLOAT * V * min(m, _IN_DOUBLE_AT_ONCE)
+    return _FLOAT * m * V + max(_kept_bytes(config.model, n, m, False, False), in_double)
 
 
 def _kept_bytes(model: ModelConfig, n: int, m: int, hidden_dropped: bool, weights_dropped: bool) -> int:
