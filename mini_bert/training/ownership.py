@@ -4,8 +4,9 @@ A process is named by host, number and start time: numbers are used again, and a
 The lock is a file with that name in it, held with `flock`, which the operating system lets go when the process dies,
 however it dies.
 
-Stale rule: a lock is stale when its process ran on this host and is gone. A lock of another host is never broken,
-because nobody here can know; delete the file by hand when that machine is known to have stopped.
+Stale rule: a lock is stale when its process ran on this host and is gone, or ran under this very kernel (a container
+with a name of its own) and the kernel has let its lock go. A lock of another host is never broken, because nobody here
+can know; delete the file by hand when that machine is known to have stopped. No clock is asked.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import NamedTuple
 
 from mini_bert.atomic_files import storage_errors, write_all
 from mini_bert.errors import RunInUseError
+from mini_bert.foreign_files import parse_json
 
 try:
     import fcntl
@@ -124,18 +126,20 @@ class RunLock:
         """One attempt; False when the file was unlinked by its holder between our opening and locking it."""
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            recorded = _read_owner(descriptor)
-            if not _flock(descriptor):
+            recorded, _ = _read_owner(descriptor)
+            locked = _flock(descriptor)
+            if locked is False:
                 raise _in_use(self._path, recorded)
             if not self._still_there(descriptor):
                 os.close(descriptor)
                 return False
-            recorded = _read_owner(descriptor)
-            if recorded is not None and recorded != this_process() and not recorded.is_gone():
+            recorded, boot = _read_owner(descriptor)
+            let_go = locked is True and boot != "" and boot == _boot_id()
+            if recorded is not None and recorded != this_process() and not recorded.is_gone() and not let_go:
                 raise _in_use(self._path, recorded)
             os.ftruncate(descriptor, 0)
             os.lseek(descriptor, 0, os.SEEK_SET)
-            write_all(descriptor, json.dumps(this_process()._asdict()).encode())
+            write_all(descriptor, json.dumps({**this_process()._asdict(), "boot": _boot_id()}).encode())
             os.fsync(descriptor)
         except BaseException:
             with suppress(OSError):
@@ -151,23 +155,32 @@ class RunLock:
             return False
 
 
-def _flock(descriptor: int) -> bool:
-    """Whether the operating system gave us the lock, or has no locks here."""
+def _flock(descriptor: int) -> bool | None:
+    """Whether the operating system gave us the lock; None where it has no locks."""
     if fcntl is None:
-        return True
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno not in {errno.EWOULDBLOCK, errno.EACCES}
+        return False if error.errno in {errno.EWOULDBLOCK, errno.EACCES} else None
     return True
 
 
-def _read_owner(descriptor: int) -> Owner | None:
+def _read_owner(descriptor: int) -> tuple[Owner | None, str]:
+    """Who is recorded, and under which start of which kernel; nobody where the record is torn or none."""
     try:
-        record = json.loads(os.pread(descriptor, 4096, 0))
-        return Owner(str(record["host"]), int(record["pid"]), int(record["started"]))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        record = parse_json(os.pread(descriptor, 4096, 0))
+        return Owner(str(record["host"]), int(record["pid"]), int(record["started"])), str(record.get("boot", ""))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return None, ""
+
+
+def _boot_id() -> str:
+    """What the kernel calls itself since it was started; empty where it does not tell."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return ""
 
 
 def _in_use(path: Path, owner: Owner | None) -> RunInUseError:
