@@ -66,11 +66,16 @@ def _train_and_show(config: Config, ranks: Ranks, *, json: bool) -> int:
     from mini_bert.data.batches import held_out_batches
     from mini_bert.evaluation.closing_report import closing_report, keep_report
     from mini_bert.evaluation.masked_lm import evaluate_masked_lm
+    from mini_bert.training.allocator import keep_freed_memory
+    from mini_bert.training.memory import choose_in_flight, require_room
     from mini_bert.training.pretrain import open_in_turn, pretrain
     from mini_bert.training.resuming import find_beginning, run_folder
 
+    keep_freed_memory()  # before the display's thread has memory of its own, which training could not use
     if config.run.name or config.run.resume:  # a name that is taken is refused now, not after reading the texts
         ranks.on_first(lambda: find_beginning(config, run_folder(config)) and None)
+    in_flight = choose_in_flight(config, config.run.threads or ranks.cores, ranks.size)
+    require_room(config, in_flight, ranks.size)  # nor what cannot fit
     with preparation() if ranks.first else nullcontext() as progress:
         tokens = open_in_turn(config, ranks, progress=progress)
     batches = held_out_batches(tokens.held_out, config, tokens.tokenizer) if ranks.first else []
@@ -88,8 +93,7 @@ def _train_and_show(config: Config, ranks: Ranks, *, json: bool) -> int:
         return _interrupted(result, config)
     try:
         with preparation() as progress:
-            threads = display.info.threads if display.info else None
-            measured = closing_report(result, config, tokens, threads, progress)
+            measured = closing_report(result, config, tokens, in_flight, progress)
     except KeyboardInterrupt:
         hint = f"score it with: {command()} evaluate {result.run}"
         print(f"\nTrained, and saved in {result.checkpoint}; {hint}", file=sys.stderr)

@@ -82,6 +82,7 @@ def _pretrain(
     run = ranks.on_first(lambda: run_folder(config))
     threads = config.run.threads or ranks.cores
     in_flight = choose_in_flight(config, threads, ranks.size)
+    require_room(config, in_flight, ranks.size)
     with (
         _lock(run, ranks),
         ShardPool(threads, config.train.shards, in_flight=in_flight, ranks=ranks) as pool,
@@ -90,7 +91,6 @@ def _pretrain(
         beginning = ranks.on_first(lambda: _find_beginning(config, run))
         begin = time.perf_counter()
         tokens = tokens or open_in_turn(config, ranks)
-        require_room(config, in_flight, ranks.size)
         course, warnings = _course(config, run, beginning, tokens, pool, ranks)
         with Journal(run, course.config, report, ranks) as journal:
             journal.go_on_from(course.state.step if beginning.checkpoint else -1, beginning.origin)
