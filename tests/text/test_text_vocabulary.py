@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import random
-import subprocess
-import sys
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 from pydoc_data.topics import topics
 
 import pytest
@@ -99,25 +95,6 @@ def test_counting_in_several_folds_is_counting_at_once(monkeypatch: pytest.Monke
 def test_counts_by_hand() -> None:
     assert count_words(["Don't!", "DON\x0c \u0301é  don"]) == {"don": 3, "'": 1, "t": 1, "!": 1, "e": 1}
     assert count_words(["Été été"], lowercase=False) == {"Été": 1, "été": 1}
-
-
-LEARN_IN_A_PROCESS = """
-import hashlib, random, sys
-from pydoc_data.topics import topics
-from mini_bert.text.vocabulary import count_words, learn_vocabulary
-lines = [line for name in sorted(topics) for line in topics[name].splitlines()]
-random.Random(sys.argv[1]).shuffle(lines)
-print(hashlib.sha256("\\n".join(learn_vocabulary(count_words(lines), 2000)).encode()).hexdigest())
-"""
-
-
-def test_the_same_bytes_in_any_process_with_any_hash_seed_and_order_of_lines() -> None:
-    digests = set()
-    for seed in ("1", "2"):
-        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(module.__file__).parents[2])}
-        command = [sys.executable, "-c", LEARN_IN_A_PROCESS, seed]
-        digests.add(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
-    assert len(digests) == 1
 
 
 def test_the_same_bytes_as_when_this_was_written() -> None:
