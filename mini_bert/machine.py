@@ -75,31 +75,30 @@ def available_bytes(root: Path = Path("/")) -> int | None:
 def _left_in_groups(root: Path) -> Iterator[int]:
     """What each control group with a limit leaves: those of this process and the groups around them."""
     mount = root / "sys/fs/cgroup"
-    with suppress(OSError):
-        for line in (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines():
-            _, controllers, name = line.split(":", 2)
-            if not controllers:
-                names = ("memory.max", "memory.current", "inactive_file")
-                tops = [mount, mount / "unified"]
-            elif "memory" in controllers.split(","):
-                names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-                tops = [mount / "memory"]
-            else:
-                continue
-            for top in tops:
-                group = Path(os.path.normpath(f"{top}/{name}"))  # a name may begin with "/.." inside a container
-                for folder in {group, *group.parents, top}:
-                    if folder.is_relative_to(top) and (left := _left_in_group(folder, *names)) is not None:
-                        yield left
+    for line in _lines(root / "proc/self/cgroup"):
+        _, controllers, name = [*line.split(":", 2), "", ""][:3]
+        if not controllers and name:
+            names = ("memory.max", "memory.current", "inactive_file")
+            tops = [mount, mount / "unified"]
+        elif "memory" in controllers.split(","):
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            tops = [mount / "memory"]
+        else:
+            continue
+        for top in tops:
+            group = Path(os.path.normpath(f"{top}/{name}"))  # a name may begin with "/.." inside a container
+            for folder in {group, *group.parents, top}:
+                if folder.is_relative_to(top) and (left := _left_in_group(folder, *names)) is not None:
+                    yield left
 
 
 def _left_in_group(folder: Path, limit_name: str, used_name: str, cached_name: str) -> int | None:
+    cached = sum(int(line.split()[1]) for line in _lines(folder / "memory.stat") if line.startswith(f"{cached_name} "))
     with suppress(OSError, ValueError):  # no such file; "max"
         limit = int((folder / limit_name).read_text(encoding="ascii"))
         used = int((folder / used_name).read_text(encoding="ascii"))
         if limit < _NO_LIMIT:
-            stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="ascii").splitlines())
-            return limit - used + int(stat.get(cached_name, 0))
+            return limit - used + cached
     return None
 
 
@@ -121,8 +120,11 @@ def _status(key: str) -> int | None:
 
 def _kilobytes(path: Path, key: str) -> int | None:
     """The size, in bytes, on the line `key: 123 kB`; None where there is none."""
+    return next((int(line.split()[1]) * 1024 for line in _lines(path) if line.startswith(f"{key}:")), None)
+
+
+def _lines(path: Path) -> list[str]:
+    """The lines of a file of the system; none where there is no such file."""
     with suppress(OSError):
-        for line in path.read_text(encoding="ascii").splitlines():
-            if line.startswith(f"{key}:"):
-                return int(line.split()[1]) * 1024
-    return None
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return []

@@ -105,8 +105,8 @@ def forecast(
         each = step_seconds + checkpoint_seconds / train.save_every
         steps = first + steps_that_fit(left, each, evaluation_seconds, train.evaluate_every)
     to_do = max(0, steps - first)
-    evaluations = math.ceil(steps / train.evaluate_every) - first // train.evaluate_every
-    checkpoints = math.ceil(steps / train.save_every) - first // train.save_every
+    evaluations = _times(first, steps, train.evaluate_every)
+    checkpoints = _times(first, steps, train.save_every)
     available = available_bytes()
     measured = Forecast(
         parameters=parameters.size,
@@ -173,6 +173,15 @@ def _update_seconds(state: TrainingState, pool: ShardPool) -> float:
         pool.elementwise(update, piece.stop)
         times.append(time.perf_counter() - begin)
     return median(times) * parameters.size / max(piece.stop, 1)
+
+
+def _times(first: int, steps: int, every: int) -> int:
+    """How often something is done every so many steps, and after the last.
+
+    >>> _times(0, 100, 30), _times(60, 100, 30), _times(100, 100, 30)
+    (4, 2, 0)
+    """
+    return math.ceil(steps / every) - first // every if first < steps else 0
 
 
 def _disk_free(run: Path) -> int:

@@ -97,6 +97,7 @@ def long_trainings(scale: Scale, folder: Path) -> Outcome:
     """500 steps: the resident size after step 50 and at its largest since."""
     outcome, steps = Outcome(), scale.of(full=500, quick=120)
     cases = LONG[1:2] if scale.quick else LONG
+    forecasts: list[float] = []
     _write_texts(folder)
     for number, case in enumerate(cases):
         every = case.get("every", 10 * steps)
@@ -112,6 +113,8 @@ def long_trainings(scale: Scale, folder: Path) -> Outcome:
         growth = largest / after_50 - 1
         outcome.count(growth < GROWTH, f"{dict(case)}: from {after_50:,} to {largest:,} bytes, {growth:.2%}")
         outcome.measured["largest_growth"] = max(outcome.measured.get("largest_growth", 0.0), round(growth, 5))
+        forecasts.append(round(result["seconds_forecast"] / result["seconds"], 2))
+        outcome.measured["forecast_over_seconds"] = [min(forecasts), max(forecasts)]
         scale.told(number + 1, len(cases))
     return outcome
 

@@ -3,16 +3,17 @@
     python -m mini_bert.verification.reliability.memory_subject '{"presets": [...], "settings": {...}}'
 
 It trains and evaluates as `mini-bert pretrain` does, and prints one line of JSON: the resident size after each step,
-the largest address space, the hash, the shards in flight that were chosen, and the warnings. With `limit` the address
-space is limited to so many bytes before the first step; with `room_for` from the beginning, to what so many shards
-need and a little more. With `command` in their place, it is `mini-bert` itself, and the line says its exit code and its
-largest resident size.
+the largest address space, the hash, the shards in flight that were chosen, the warnings, and the seconds that it took
+and was expected to take. With `limit` the address space is limited to so many bytes before the first step; with
+`room_for` from the beginning, to what so many shards need and a little more. With `command` in their place, it is
+`mini-bert` itself, and the line says its exit code and its largest resident size.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +59,7 @@ def training(order: Mapping[str, Any]) -> dict[str, Any]:
     class Watch(Report):
         def started(self, info: RunInfo) -> None:
             noted["in_flight"] = info.forecast.in_flight
+            noted["seconds_forecast"], noted["seconds"] = info.forecast.seconds, -time.perf_counter()
             if order.get("limit"):
                 give_freed_memory_back()
                 limit_address_space(order["limit"])
@@ -76,6 +78,7 @@ def training(order: Mapping[str, Any]) -> dict[str, Any]:
     result = pretrain(
         config, tokens=tokens, report=Watch(), evaluate=lambda model: evaluate_masked_lm(model, batches).to_dict()
     )
+    noted["seconds"] += time.perf_counter()
     return {"step": result.step, "sha256": result.sha256, "address_space": address_space()[1], **noted}
 
 
