@@ -282,6 +282,22 @@ def test_only_leavings_of_the_dead_are_removed(tmp_path, state):
     manifest.verify(folder / "checkpoint-7")
 
 
+def test_runs_and_checkpoints_may_be_links(tmp_path, state):
+    """Moved to another disk, with a link in their place: read, rotated, and nothing behind a link is deleted."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "run").symlink_to(tmp_path / "disk")
+    run = tmp_path / "run"
+    moved = save(run, state, 1)
+    moved.rename(tmp_path / "elsewhere")
+    moved.symlink_to(tmp_path / "elsewhere")
+    save(run, state, 2)
+    assert load_checkpoint(moved).state.step == 1
+    save(run, state, 3)
+    assert [path.name for path in checkpoints(run)] == ["checkpoint-3", "checkpoint-2"]
+    manifest.verify(tmp_path / "elsewhere")
+    assert not temporaries(tmp_path)
+
+
 def test_a_whole_checkpoint_whose_writer_died_before_naming_it_is_named(tmp_path, state):
     """As after a kill between the two renames that replace a checkpoint: one of both gets the name, and it loads."""
     path = save(tmp_path, state)
