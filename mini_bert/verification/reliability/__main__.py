@@ -13,6 +13,8 @@ from mini_bert.verification.reliability import page, record
 from mini_bert.verification.reliability.promise import Experiment, Scale
 
 ROOT = Path(__file__).resolve().parents[3]
+_BEGINNING_OF_LINE = "\r\x1b[K"
+"""Of a terminal, which is wiped."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,8 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             made = record.tried(experiment, Scale(arguments.quick, _told(experiment)), Path(folder))
         broken += bool(made["failed"])
         verdict = f"{made['failed']} FAILED" if made["failed"] else "held" if made["tried"] else "not possible here"
+        if sys.stderr.isatty():
+            print(_BEGINNING_OF_LINE, end="", file=sys.stderr, flush=True)
         print(
-            f"\r\x1b[K{made['promise']:<4} {made['name']}: {made['tried']:,} tried, {verdict}, {made['seconds']:.0f} s",
+            f"{made['promise']:<4} {made['name']}: {made['tried']:,} tried, {verdict}, {made['seconds']:.0f} s",
             flush=True,
         )
         for failure in made["failures"]:
@@ -64,7 +68,8 @@ def _is_meant(experiment: Experiment, words: Sequence[str]) -> bool:
 def _told(experiment: Experiment):  # type: ignore[no-untyped-def]
     def told(done: int, of: int) -> None:
         if sys.stderr.isatty():
-            print(f"\r\x1b[K{experiment.promise:<4} {experiment.name}: {done:,} of {of:,}", end="", file=sys.stderr)
+            line = f"{experiment.promise:<4} {experiment.name}: {done:,} of {of:,}"
+            print(_BEGINNING_OF_LINE + line, end="", file=sys.stderr, flush=True)
 
     return told
 
