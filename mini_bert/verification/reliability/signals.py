@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -170,8 +171,6 @@ _MOMENTS: dict[str, Callable[[Callable[[int], None]], None]] = {
 
 def main(words: Sequence[str]) -> int:
     """`mini-bert` with a signal to itself, once it is at that moment of step `at`."""
-    from mini_bert.cli import main as mini_bert
-
     order = json.loads(words[0])
 
     def send(step: int) -> None:
@@ -183,7 +182,9 @@ def main(words: Sequence[str]) -> int:
         _in_save(send)
     else:
         _MOMENTS[order["moment"]](send)
-    return mini_bert(order["words"])
+    sys.argv = ["mini-bert", *order["words"]]
+    runpy.run_module("mini_bert", run_name="__main__")  # as a program: this layer does not import the command line
+    return 0
 
 
 EXPERIMENTS = (
