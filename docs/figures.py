@@ -22,7 +22,7 @@ from mini_bert.verification import certificate_page
 from mini_bert.verification.bugs import page as zoo
 from mini_bert.verification.certificate import Certificate
 from mini_bert.verification.reliability import page as broken
-from mini_bert.verification.reliability import record
+from mini_bert.verification.reliability import record, sample_order
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -134,6 +134,13 @@ def tried(promise: str) -> str:
     return broken.table_of(record.read(RESULTS / "reliability.json"), promise)
 
 
+def order() -> str:
+    """How random the order of rows is, in the guide on data."""
+    records = record.read(RESULTS / "reliability.json")["experiments"]
+    tables = [entry["measured"]["table"] for entry in records if "table" in entry["measured"]]
+    return sample_order.table(tables[0]).markdown() if tables else "(not measured yet)\n"
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "speed": speed,
     "inference": lambda: inference_table(_benchmark()).markdown(),
@@ -142,6 +149,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "settings": reference.markdown,
     "proof": proof,
     "reliability": reliability,
+    "order": order,
     "demo_run": lambda: learned("demo"),
     "hour_run": lambda: learned("hour"),
     **{f"tried_{promise}": partial(tried, promise) for promise in broken.PROMISES},

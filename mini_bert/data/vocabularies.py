@@ -52,9 +52,10 @@ def given_or_learned(
     if not path.is_file():
         with claimed(path, lambda: work.wait("a vocabulary")) as workplace:
             if workplace is not None:
-                counts = _training_words(corpora, fraction, config, work, workplace)
-                work.progress("learning a vocabulary", 0, 0)
-                _keep(path, "vocabulary", learn_vocabulary(counts, vocab_size, config.min_frequency))
+                learned = learn_vocabulary(  # the counts are handed over, not held: they may take 100 MB
+                    _training_words(corpora, fraction, config, work, workplace), vocab_size, config.min_frequency
+                )
+                _keep(path, "vocabulary", learned)
     return WordPiece(_kept(path, "vocabulary"), **settings)
 
 
@@ -109,6 +110,7 @@ def _training_words(
         if len(corpora) > 1:
             _keep(kept, "count", mine)
         counts.update(mine)
+    work.progress("learning a vocabulary", 0, 0)
     return counts
 
 

@@ -95,6 +95,7 @@ def learn_vocabulary(
             expected="text",
             advice="Is the file empty, or does it hold white space and control characters only?",
         )
+    del word_counts  # a million words perhaps, which only the caller may still need
     pieces = _single_characters(word for word, _ in words)
     least = len(SPECIALS) + len(pieces)
     if least > size:

@@ -202,24 +202,3 @@ def test_registered_corpora_become_batches() -> None:
     assert batch.input_ids.shape == (64, 64)
     unknown = sum(np.count_nonzero(ids == corpus.tokenizer.unk_id) for ids in corpus.train.documents())
     assert unknown < 1e-4 * corpus.train.n_tokens
-
-
-@pytest.mark.nightly
-def test_a_gigabyte_is_tokenised_in_under_500_megabytes(tmp_path: Path, cache: Path) -> None:
-    path = tmp_path / "large.txt"
-    pages = [write_book(tmp_path / f"page{seed}.txt", 500, seed).read_bytes() for seed in range(8)]
-    with path.open("wb") as file:
-        number = 0
-        while file.tell() < 1 << 30:
-            file.write(b"Page %d.\n" % number + pages[number % 8])
-            number += 1
-    child = (
-        "import resource; from mini_bert.config.schema import DataConfig, TokenizerConfig\n"
-        "from mini_bert.data.tokens import open_tokens\n"
-        f"open_tokens(DataConfig(corpus=({str(path)!r},)), TokenizerConfig(), 8192, workers=2)\n"
-        "peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]\n"
-        "print(peaks[0] + 2 * peaks[1])"
-    )
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", child], env=environment, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 500_000, "kilobytes, the parent and both workers together"

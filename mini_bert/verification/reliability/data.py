@@ -177,12 +177,12 @@ def order(scale: Scale, folder: Path) -> Outcome:
     The sha256 of all row numbers, ids, masks and targets must be one; every row must come as often as it should.
     """
     outcome, steps = Outcome(), scale.of(full=240, quick=40)
-    size = scale.of(full=400_000, quick=150_000)
+    size = scale.of(full=400_000, quick=100_000)
     weights = {"a.txt": 1.0, "b.jsonl": 2.5, "c.txt.gz": 0.4}
     corpus = [f"{write_text(folder / name, size, seed)}={weights[name]}" for seed, name in enumerate(weights)]
     for layout in ("packed", "sentences"):
         expected = None
-        for workers in (0, 1, 2, 4):
+        for workers in (0, 1, 2, 4)[:: scale.of(full=1, quick=2)]:
             prepared = Preparation(folder / str(workers), corpus)
             if not prepared.cache.exists():
                 prepared.run(workers)

@@ -116,12 +116,12 @@ def summary(result: Mapping[str, Any]) -> str:
 
 
 def figures(measured: Mapping[str, Any]) -> str:
-    """Measured values in one line.
+    """Measured values in one line; a table has a place of its own.
 
     >>> figures({"seconds_to_end": 1.23456, "steps": 40, "ratios": [1.0, 2.5]})
     'seconds to end 1.23; steps 40; ratios 1, 2.5'
     """
-    return "; ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in measured.items())
+    return "; ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in measured.items() if name != "table")
 
 
 def _shown(value: Any) -> str:

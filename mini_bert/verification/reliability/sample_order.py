@@ -8,7 +8,7 @@ a(position, row) (Hoeffding 1951, "A combinatorial central limit theorem"), prod
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,7 +46,7 @@ class Judged(NamedTuple):
 
 def quality(scale: Scale, folder: Path) -> Outcome:
     """Compare orders of 5 to a million rows, of many seeds and epochs, with random permutations in eight statistics."""
-    outcome, table, least, low = Outcome(), [], 1.0, 0
+    outcome, lines, least, low = Outcome(), [], 1.0, 0
     sizes = (5, 24, 1000, 20_000) if scale.quick else (5, 6, 10, 24, 100, 1000, 4097, 65_536, 100_000, 1_000_000)
     for number, n_rows in enumerate(sizes):
         seeds = max(scale.of(full=10, quick=2), scale.of(full=200_000, quick=20_000) // n_rows // _EPOCHS)
@@ -55,9 +55,9 @@ def quality(scale: Scale, folder: Path) -> Outcome:
             sentence = f"{n_rows} rows: {name} {one.found:.6g} instead of {one.expected:.6g}, p = {one.p:.2g}"
             outcome.count(one.p >= LEAST_P, sentence)
             least, low = min(least, one.p), low + (one.p < 0.05)
-        table.append({"rows": n_rows, "orders": min(seeds, 1000) * _EPOCHS} | {k: [*v] for k, v in judged.items()})
+        lines.append({"rows": n_rows, "orders": min(seeds, 1000) * _EPOCHS} | {k: [*v] for k, v in judged.items()})
         scale.told(number + 1, len(sizes))
-    outcome.measured = {"smallest_p": least, "share_of_p_below_0.05": low / outcome.tried, "table": table}
+    outcome.measured = {"smallest_p": least, "share_of_p_below_0.05": low / outcome.tried, "table": lines}
     return outcome
 
 
@@ -190,8 +190,8 @@ def _two_sided(deviations: float) -> float:
     return math.erfc(abs(deviations) / math.sqrt(2))
 
 
-def table(measured: dict[str, Any]) -> Table:
-    """What `quality` measured, for the page on data."""
+def table(lines: Sequence[Mapping[str, Any]]) -> Table:
+    """The table that `quality` measured, for the page on data."""
     names = {
         "displacement": ("mean displacement / n", "{:.4f}"),
         "neighbours": ("neighbours that stay, times n", "{:.2f}"),
@@ -200,7 +200,7 @@ def table(measured: dict[str, Any]) -> Table:
         "shards in a batch": (f"shards of {_SHARDS} in a batch of {_BATCH}", "{:.3f}"),
     }
     rows = []
-    for line in measured["table"]:
+    for line in lines:
         cells = []
         for name, (_, shown) in names.items():
             found, expected, _ = line.get(name, (None, None, None))

@@ -73,6 +73,8 @@ def _attempt(outcome: Outcome, store: Path, what: str, changed: Mapping[str, byt
     except ChecksumError as error:
         missing = [words for words in said if words not in str(error)]
         outcome.count(not missing, f"{what}: refused without '{', '.join(missing)}': {error}")
+    except Exception as error:
+        outcome.count(False, f"{what}: {type(error).__name__} instead of a message: {error}")
     finally:
         for name, content in before.items():
             (store / name).write_bytes(content)
