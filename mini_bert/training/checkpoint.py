@@ -88,7 +88,7 @@ def save_checkpoint(
     facts: Mapping[str, Any],
     *,
     keep: int = 2,
-    best: bool = False,
+    best: int | None = None,
 ) -> Path:
     """Write the state as `checkpoint-<step>`, then remove checkpoints older than the `keep` newest that hold.
 
@@ -98,7 +98,7 @@ def save_checkpoint(
         progress: counters of the loop, plain JSON values; they come back from `load_checkpoint`.
         facts: what the manifest shall say of config, tokenizer, data and machine.
         keep: how many verified checkpoints stay; the one that `best` points to stays as well.
-        best: let the pointer `best` point to this one.
+        best: let the pointer `best` point to the checkpoint of this step, if it is there.
 
     Raises:
         StorageError: disk full, read-only or failing; older checkpoints are as they were, and nothing half stays.
@@ -108,8 +108,9 @@ def save_checkpoint(
     if not _holds_already(final, state, counters):
         _write(final, state, counters, facts)
     replace_file(run / "latest", f"{final.name}\n".encode())
-    if best:
-        replace_file(run / "best", f"{final.name}\n".encode())
+    best_one = run / FOLDER / f"checkpoint-{best}"
+    if best_one.is_dir() and pointed_to(run, "best") != best_one:
+        replace_file(run / "best", f"{best_one.name}\n".encode())
     rotate(run, keep)
     return final
 

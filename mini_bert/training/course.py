@@ -77,7 +77,7 @@ class Course:
                 saved,
                 self.facts,
                 keep=max(train.keep_checkpoints, self._back_to_its_turn()),
-                best=self.progress.best_step == self.state.step,
+                best=self.progress.best_step,
             ),
         )
 
