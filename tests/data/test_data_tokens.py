@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from made_texts import write_book
 
 from mini_bert.config.schema import DataConfig, TokenizerConfig
-from mini_bert.data import tokens, vocabularies, work
+from mini_bert.data import split, tokens, vocabularies, work
 from mini_bert.data.batches import BatchStream
 from mini_bert.data.documents import read_documents
 from mini_bert.data.split import held_out_documents
@@ -84,6 +85,42 @@ def test_any_number_of_workers_gives_the_same_bytes(tmp_path: Path, monkeypatch:
         corpus = opened(str(book), workers=workers)
         found.add((store_digest(tmp_path / f"cache{workers}"), corpus.tokenizer.fingerprint))
     assert len(found) == 1
+
+
+def test_a_preparation_that_is_interrupted_again_and_again_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every call is interrupted when it has told of its work a few times; what was told shows what was done again."""
+    monkeypatch.setattr(work, "_BATCH_CHARACTERS", 20_000)
+    monkeypatch.setattr(tokens, "_BATCHES_BETWEEN_CHECKPOINTS", 2)
+    monkeypatch.setattr(split, "_CHARACTERS_BETWEEN_CHECKPOINTS", 20_000)
+    books = [str(write_book(tmp_path / f"{name}.txt", 400, seed)) for seed, name in enumerate("ab")]
+    monkeypatch.setenv("MINI_BERT_CACHE", str(tmp_path / "undisturbed"))
+    whole: list[tuple[str, int, int]] = []
+    fingerprint = opened(*books, progress=lambda *state: whole.append(state)).tokenizer.fingerprint
+    monkeypatch.setenv("MINI_BERT_CACHE", str(tmp_path / "interrupted"))
+    told: list[tuple[str, int, int]] = []
+    calls = 0
+    while calls < 100:
+        calls += 1
+
+        def interrupt(*state: object, end: int = len(told) + 12) -> None:
+            told.append(state)
+            if len(told) >= end:
+                raise KeyboardInterrupt
+
+        with suppress(KeyboardInterrupt):
+            corpus = opened(*books, progress=interrupt)
+            break
+    assert calls > 5
+    assert corpus.tokenizer.fingerprint == fingerprint
+    assert store_digest(tmp_path / "interrupted") == store_digest(tmp_path / "undisturbed")
+    assert not list((tmp_path / "interrupted").rglob(".unfinished-*"))
+    for doing in ("reading", "tokenising"):
+        assert any(what.startswith(doing) and "going on at" in what and done for what, done, _ in told)
+    assert len(told) < len(whole) + 5 * calls, "after an interruption little is done again"
+    counted = [what for what, _, _ in told if what.startswith("counting")]
+    assert counted == sorted(counted), "the first corpus is not counted again when the second has begun"
 
 
 def test_two_processes_that_prepare_the_same_corpus_do_not_disturb_each_other(book: Path, cache: Path) -> None:
