@@ -55,13 +55,13 @@ def given_or_learned(
                 learned = learn_vocabulary(  # the counts are handed over, not held: they may take 100 MB
                     _training_words(corpora, fraction, config, work, workplace), vocab_size, config.min_frequency
                 )
-                _keep(path, "vocabulary", learned)
+                _keep(path, "vocabulary", learned, indent=0)
     return WordPiece(_kept(path, "vocabulary"), **settings)
 
 
-def _keep(path: Path, what: str, value: object) -> None:
+def _keep(path: Path, what: str, value: object, indent: int | None = None) -> None:
     with written_whole(path) as file:
-        json.dump({"sha256": cache_key(value, length=64), what: value}, file, indent=0)
+        file.write(json.dumps({"sha256": cache_key(value, length=64), what: value}, indent=indent))
 
 
 def _kept(path: Path, what: str) -> Any:
@@ -107,8 +107,7 @@ def _training_words(
         passages = _chosen(corpus.passages(), taken.tolist())
         for counted in work.map("counting words of", counter, corpus, passages, scanned.characters):
             mine.update(counted.result)
-        if len(corpora) > 1:
-            _keep(kept, "count", mine)
+        _keep(kept, "count", mine)
         counts.update(mine)
     work.progress("learning a vocabulary", 0, 0)
     return counts

@@ -121,6 +121,8 @@ def test_a_preparation_that_is_interrupted_again_and_again_goes_on(
     assert len(told) < len(whole) + 5 * calls, "after an interruption little is done again"
     counted = [what for what, _, _ in told if what.startswith("counting")]
     assert counted == sorted(counted), "the first corpus is not counted again when the second has begun"
+    first = next(number for number, (what, _, _) in enumerate(told) if what.startswith("learning"))
+    assert not any(what.startswith("counting") for what, _, _ in told[first:])
 
 
 def test_two_processes_that_prepare_the_same_corpus_do_not_disturb_each_other(book: Path, cache: Path) -> None:
