@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mini_bert.data.cache import cache_key, written_whole
+from mini_bert.data.cache import cache_key, not_written, written_whole
 from mini_bert.data.documents import Corpus
 from mini_bert.data.readers import Passage
 from mini_bert.data.sources import cache_home
@@ -55,7 +55,11 @@ def given_or_learned(
                 learned = learn_vocabulary(  # the counts are handed over, not held: they may take 100 MB
                     _training_words(corpora, fraction, config, work, workplace), vocab_size, config.min_frequency
                 )
-                _keep(path, "vocabulary", learned, indent=0)
+                _keep(workplace / path.name, "vocabulary", learned, indent=0)
+                try:
+                    (workplace / path.name).replace(path)
+                except OSError as error:
+                    raise not_written(path, error) from error
     return WordPiece(_kept(path, "vocabulary"), **settings)
 
 
