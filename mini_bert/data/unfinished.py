@@ -90,6 +90,7 @@ def _claim(target: Path, waiting: Callable[[], None]) -> tuple[Path, int | None]
             raise
         os.close(lock)
         if locked is None:
+            _remove(workplace)
             return Path(tempfile.mkdtemp(prefix=f"{workplace.name}-", dir=target.parent)), None
         if not locked:
             waiting()
@@ -123,7 +124,7 @@ def _forget_old(folder: Path) -> None:
                 continue
             lock = os.open(workplace / "lock", os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                if _lock(lock) is not False:
+                if _lock(lock) is not False and _is_still_there(lock, workplace / "lock"):
                     _remove(workplace)
             finally:
                 os.close(lock)
