@@ -12,6 +12,7 @@ from made_texts import write_book
 
 from mini_bert.batch import Batch
 from mini_bert.config.schema import Config
+from mini_bert.data import batches as batches_module
 from mini_bert.data.batches import BatchStream, held_out_batches
 from mini_bert.data.tokens import TokenCorpus, open_tokens
 from mini_bert.errors import DataError, InvalidInputError
@@ -98,6 +99,15 @@ def test_golden_batches_hold_for_ever(book: Path, letters: WordPiece) -> None:
             for array in (batch.input_ids, batch.masked_positions, batch.target_ids):
                 digest.update(np.asarray(array, "<i8").tobytes())
         assert digest.hexdigest() == expected, layout
+
+
+def test_rows_sorted_in_parts_are_sorted(book: Path, letters: WordPiece, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = config(f"{book}=1.5", layout="sentences")
+    at_once, in_parts = stream(settings, letters), stream(settings, letters)
+    expected = at_once.row_numbers(0), at_once.row_numbers(at_once.steps_per_epoch)
+    monkeypatch.setattr(batches_module, "_SORTED_AT_ONCE", 64)
+    found = in_parts.row_numbers(0), in_parts.row_numbers(at_once.steps_per_epoch)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_seed_and_an_epoch_change_the_order_and_the_masks(book: Path, letters: WordPiece) -> None:

@@ -132,6 +132,19 @@ def test_what_was_altered_meanwhile_is_made_again(
     assert differences(folder, undisturbed) == []
 
 
+def test_what_is_behind_the_checkpoint_does_not_count(
+    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also not where it is longer than what the files become."""
+    folder = tmp_path / "store"
+    stop_half_way(folder, monkeypatch)
+    for path in (workplace_of(folder) / "files").iterdir():
+        path.write_bytes(path.read_bytes() + bytes(100_000))
+    (workplace_of(folder) / "files" / "tokens-00099.bin").touch()
+    assert prepare(folder) < 13
+    assert differences(folder, undisturbed) == []
+
+
 def test_another_source_is_not_gone_on_with(tmp_path: Path) -> None:
     for source, expected in (("a", ()), ("a", (5,)), ("b", ())):
         with ShardWriter(tmp_path / "store", source=source) as writer:
