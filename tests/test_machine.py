@@ -41,10 +41,10 @@ def test_there_is_a_core_to_run_on() -> None:
 def test_peak_memory_sees_what_is_allocated_and_remembers_it() -> None:
     before = peak_bytes()
     assert before is not None
-    block = np.ones(max(before, 100_000_000) // 8)
+    block = np.ones((before + 100_000_000) // 8)
     peak = peak_bytes()
     assert peak is not None
-    assert peak >= before + 0.5 * block.nbytes
+    assert peak >= block.nbytes
     del block
     resident = resident_bytes()
     assert resident is not None

@@ -12,6 +12,7 @@ and was expected to take. With `limit` the address space is limited to so many b
 from __future__ import annotations
 
 import json
+import runpy
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -32,12 +33,11 @@ def limit_address_space(size: int) -> None:
 
 def command(order: Mapping[str, Any]) -> dict[str, Any]:
     """`mini-bert` with the words of the order."""
-    from mini_bert.cli import main
-
     if order.get("limit"):
         limit_address_space(order["limit"])
+    sys.argv[1:], code = order["command"], 0
     try:
-        code = main(order["command"])
+        runpy.run_module("mini_bert", run_name="__main__")
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 1
     return {"code": code, "peak_bytes": peak_bytes()}
