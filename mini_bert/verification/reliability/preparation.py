@@ -106,9 +106,10 @@ def peak_of_tree(process: subprocess.Popen[str], every: float = 0.05) -> Peaks:
 
     Its output must fit into a pipe: that of a preparation `as_it_is`, which tells only when it begins something else.
     """
-    peaks, command = Peaks(), _command(process.pid)
+    peaks = Peaks()
     while process.poll() is None:
-        children = [child for child in _children(process.pid) if _command(child) not in (command, b"")]
+        not_yet = (_command(process.pid), b"")  # what is just being started still shows the memory of its parent
+        children = [child for child in _children(process.pid) if _command(child) not in not_yet]
         mine, theirs = _resident(process.pid), [_resident(child) for child in children]
         peaks = Peaks(*map(max, peaks, (mine + sum(theirs), mine, max(theirs, default=0))))
         time.sleep(every)
