@@ -111,7 +111,9 @@ def _resumed_config(options: ConfigOptions, resume: str) -> str | None:
     if resume == "auto":
         path = Path(options.told("run", "directory") or "runs", options.told("run", "name") or "", "config.yaml")
     else:
-        path = Path(resume, "..", "..", "config.yaml")
+        from mini_bert.training.resuming import home_of
+
+        path = Path(home_of(Path(resume)) or resume, "config.yaml")
     return str(path) if path.is_file() else None
 
 

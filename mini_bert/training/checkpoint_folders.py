@@ -159,6 +159,17 @@ def rotate(run: Path, keep: int) -> None:
             held += 1
 
 
+def retire_newer(run: Path, step: int) -> None:
+    """Remove the checkpoints after `step`, the newest first: those of a course that was left.
+
+    Raises:
+        StorageError: one could not be removed.
+    """
+    for path in checkpoints(run):
+        if step_of(path) > step:
+            _retire(path)
+
+
 def verified(checkpoint: Path) -> dict[str, Any]:
     """As `manifest.verify`, unless this process did so before and no file was touched since.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -14,10 +15,10 @@ from mini_bert.config.schema import Config
 from mini_bert.data.batches import BatchStream
 from mini_bert.data.tokens import TokenCorpus
 from mini_bert.errors import CheckpointError, NonFiniteError
-from mini_bert.interop import manifest
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
-from mini_bert.training.checkpoint import checkpoints, environment, load_checkpoint, save_checkpoint, step_of
+from mini_bert.training.checkpoint import STATE_NAME, environment, load_checkpoint, save_checkpoint
+from mini_bert.training.checkpoint_folders import FOLDER, checkpoints, retire_newer, step_of, verified
 from mini_bert.training.health import Health, not_finite_in
 from mini_bert.training.parallel import ShardPool
 from mini_bert.training.phases import References, references_of
@@ -30,6 +31,22 @@ from mini_bert.training.resuming import (
     data_sha256,
 )
 from mini_bert.training.step import TrainingState
+
+
+@dataclass
+class Good:
+    """Step and counters before the first of some skipped updates: parameters and moments are as they were then."""
+
+    step: int
+    progress: Progress
+    health: Health
+
+    @classmethod
+    def restored(cls, saved: Mapping[str, Any] | None) -> Good | None:
+        """As `asdict` gave it, or None."""
+        if saved is None:
+            return None
+        return cls(saved["step"], Progress.restored(saved["progress"]), Health.restored(saved["health"]))
 
 
 @dataclass
@@ -47,9 +64,16 @@ class Course:
     ranks: Ranks
     progress: Progress = field(default_factory=Progress)
     health: Health = field(default_factory=Health)
+    branched: bool = False
+    """Whether it has just left another run's course."""
+    good: Good | None = None
+    """What was before the updates that are being skipped; None where the last one was not."""
 
-    def save(self) -> Path:
+    def save(self, in_turn: bool = False) -> Path:
         """Write a checkpoint; on every rank, of which the first writes.
+
+        Args:
+            in_turn: not because a signal, an end or a best loss asked for it: a rollback may lead to it.
 
         Raises:
             StorageError: it could not be written; older ones are as they were.
@@ -66,9 +90,11 @@ class Course:
         saved = {
             "progress": asdict(self.progress),
             "health": asdict(self.health),
+            "good": self.good and asdict(self.good),
+            "in_turn": in_turn,
             "config": self.config.to_dict(),
-            "epoch": self.stream.epoch(self.state.step),
-            "samples": self.state.step * train.batch_size,
+            "epoch": self.stream.epoch(self.state.step + self.health.batch_offset),
+            "samples": (self.state.step + self.health.batch_offset) * train.batch_size,
         }
         return self.ranks.on_first(
             lambda: save_checkpoint(
@@ -76,7 +102,7 @@ class Course:
                 self.state,
                 saved,
                 self.facts,
-                keep=max(train.keep_checkpoints, self._back_to_its_turn()),
+                keep=max(train.keep_checkpoints, 0 if in_turn else self._back_to_its_turn()),
                 best=self.progress.best_step,
             ),
         )
@@ -88,28 +114,35 @@ class Course:
         """
         if self.config.health.spike != "roll-back":
             return 0
-        step = self.state.step
-        in_turn = step - step % self.config.train.save_every
-        return 1 + sum(step_of(path) >= in_turn and step_of(path) != step for path in checkpoints(self.run))
+        others = [path for path in checkpoints(self.run) if step_of(path) != self.state.step]
+        return next((number for number, path in enumerate(others, 2) if _in_turn(path)), 0)
 
     def go_back(self) -> int:
         """Return to the newest checkpoint that was saved in its turn, or to step 0; returns the step left.
 
-        Checkpoints that a signal or a best loss asked for do not count: where a run goes back to must not depend on
-        whether it was ever interrupted.
+        Checkpoints that a signal or a best loss asked for do not count, for where a run goes back to must not depend on
+        whether it was ever interrupted; they do where no other holds. Those of the course that is left are removed: a
+        resume would take them for this one.
+
+        Raises:
+            StorageError: one could not be removed.
         """
-        left, every = self.state.step, self.config.train.save_every
-        found = self.ranks.on_first(lambda: _in_its_turn(self.run, every))
+        left = self.state.step
+        found = self.ranks.on_first(lambda: _to_go_back_to(self.run))
+        self.ranks.on_first(lambda: retire_newer(self.run, -1 if found is None else step_of(found)))
         if found is None:
             model = MiniBERT(self.config.model, seed=self.config.run.seed)
             self._take(TrainingState.fresh(model))
-            self.progress = Progress()
+            self.progress, self.good = Progress(), None
             self.health.rolled_back(left, 0)
         else:
             state, saved, _ = load_on_all(found, self.ranks)
             self._take(state)
-            self.progress = Progress.restored(saved["progress"])
+            self.progress, self.good = Progress.restored(saved["progress"]), Good.restored(saved.get("good"))
             self.health.rolled_back(left, state.step, saved["health"])
+        best = self.progress.best_step
+        if best is not None and not self.ranks.on_first(lambda: (self.run / FOLDER / f"checkpoint-{best}").is_dir()):
+            self.progress.best_loss = self.progress.best_step = None
         return left
 
     def _take(self, state: TrainingState) -> None:
@@ -142,6 +175,7 @@ def from_checkpoint(
     """
     assert beginning.checkpoint is not None
     state, saved, promised = load_on_all(beginning.checkpoint, ranks)
+    minutes = config.train.minutes
     config = check_same_training(config, saved["config"], beginning.checkpoint)
     check_same_data(promised, tokens, beginning.checkpoint)
     state.model.tokenizer = tokens.tokenizer
@@ -154,9 +188,13 @@ def from_checkpoint(
                 f"{name} was {before} when this run was saved, and is {now}: the bits may differ from here on."
             )
     course.facts["parent"] = str(beginning.origin or "") or promised["parent"]
+    course.branched = beginning.origin is not None
     course.progress = Progress.restored(saved["progress"])
     if "health" in saved:  # absent in checkpoints of format 1
         course.health = Health.restored(saved["health"])
+    course.good = Good.restored(saved.get("good"))
+    if minutes is not None:
+        changes.append(f"train.minutes is passed over: {run.name} has {config.train.steps} steps since it was begun.")
     return course, changes
 
 
@@ -191,13 +229,23 @@ def vectors(state: TrainingState) -> tuple[np.ndarray[Any, Any], ...]:
     return state.model.parameters.buffer, state.optimizer.m, state.optimizer.v
 
 
-def _in_its_turn(run: Path, every: int) -> Path | None:
+def _to_go_back_to(run: Path) -> Path | None:
+    """The newest checkpoint that holds and was saved in its turn; if there is none, the newest that holds."""
+    hold = []
     for checkpoint in checkpoints(run):
-        if step_of(checkpoint) % every == 0:
-            with suppress(CheckpointError):
-                manifest.verify(checkpoint)
+        with suppress(CheckpointError):
+            verified(checkpoint)
+            hold.append(checkpoint)
+            if _in_turn(checkpoint):
                 return checkpoint
-    return None
+    return hold[0] if hold else None
+
+
+def _in_turn(checkpoint: Path) -> bool:
+    try:
+        return bool(json.loads((checkpoint / STATE_NAME).read_bytes())["progress"]["in_turn"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _course(

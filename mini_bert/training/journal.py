@@ -16,6 +16,7 @@ import numpy as np
 
 from mini_bert.atomic_files import replace_file, storage_errors
 from mini_bert.config.schema import Config
+from mini_bert.errors import MiniBertError, StorageError
 from mini_bert.training.metrics_log import MetricsLog, Record, keep_until
 from mini_bert.training.ranks import Ranks
 from mini_bert.training.report import Report
@@ -26,7 +27,8 @@ from mini_bert.training.trackers import Tracker, open_trackers
 class Journal:
     """What a run says of itself; a context manager. All ranks keep one, and the first writes it down.
 
-    Fields: `losses`, step and loss of each record of training steps; `newest`, the last record of each kind.
+    Fields: `report`, who is told; `losses`, step and loss of each record of training steps; `newest`, the last record of
+    each kind.
     """
 
     def __init__(self, run: Path, config: Config, report: Report, ranks: Ranks) -> None:
@@ -37,11 +39,18 @@ class Journal:
         self._open = ExitStack()
         self._metrics: MetricsLog | None = None
         self._trackers: list[Tracker] = []
+        self._held: list[Record] = []
+        """Records that a full disk did not take."""
 
     def __enter__(self) -> Journal:
         if self._ranks.first:
             self._log = self._open.enter_context(RunLog(self._run / "run.log"))
-            self._trackers = open_trackers(self._config.run.trackers, self._run, self._config)
+            try:
+                self._trackers = open_trackers(self._config.run.trackers, self._run, self._config)
+            except MiniBertError:
+                raise
+            except Exception as error:  # whatever a foreign package raises
+                self.warn(f"The trackers could not be opened: {type(error).__name__}: {error}")
         return self
 
     def __exit__(
@@ -72,7 +81,16 @@ class Journal:
         """Something is not as it should be, and training goes on."""
         if self._ranks.first:
             self._log.warning("warning", message=message)
-        self.report.warned(message)
+        self.tell("warned", message)
+
+    def tell(self, event: str, *what: Any) -> None:
+        """Report something (a method of `Report`); where nobody can be told any more, the run goes on in silence."""
+        try:
+            getattr(self.report, event)(*what)
+        except OSError as error:  # a terminal that was closed, a pipe that nobody reads
+            self.report = Report()
+            if self._ranks.first:
+                self._log.warning("reports are dropped", message=f"{type(error).__name__}: {error}")
 
     def note(self, event: str, **fields: Any) -> None:
         """A line of run.log alone."""
@@ -96,7 +114,16 @@ class Journal:
 
     def _write(self, record: Record) -> None:
         assert self._metrics is not None
-        self._metrics.write(record)
+        try:
+            for held in [*self._held, record]:
+                self._metrics.write(held)
+                self._held = self._held[1:]
+        except StorageError as error:
+            if self._config.train.on_save_error == "stop":
+                raise
+            if not self._held:
+                self.warn(f"{error} Records are held until they can be written.")
+            self._held.append(record)
         for tracker in list(self._trackers):
             self._tell(tracker, lambda tracker=tracker: tracker.log(record))  # type: ignore[misc]
 

@@ -17,13 +17,13 @@ from mini_bert.model.bert import MiniBERT
 from mini_bert.training import run_manifest
 from mini_bert.training.allocator import give_freed_memory_back
 from mini_bert.training.checkpoint import model_and_optimizer_sha256, newest_verified
-from mini_bert.training.course import Course
+from mini_bert.training.checkpoint_folders import retire_newer
+from mini_bert.training.course import Course, Good
 from mini_bert.training.forecast import Forecast
-from mini_bert.training.health import Health, Remedy, incident, incident_text, not_finite_in
+from mini_bert.training.health import Remedy, incident, incident_text, not_finite_in
 from mini_bert.training.journal import Journal
 from mini_bert.training.parallel import ShardPool
 from mini_bert.training.phases import learning_phase
-from mini_bert.training.progress import Progress
 from mini_bert.training.ranks import Ranks
 from mini_bert.training.report import PretrainResult, RunInfo
 from mini_bert.training.resuming import learning_sha256
@@ -82,17 +82,17 @@ def _steps(
     """The steps; returns the last checkpoint, and the signal that ended them."""
     config, state, train, ranks = course.config, course.state, course.config.train, course.ranks
     assert train.steps is not None
-    saved: Path | None = None
-    due = False
-    good = (state.step, course.progress, course.health)
+    saved = _save(course, journal, in_turn=True) if course.branched else None
     with StopSignals() as stop:
         signal = _agreed(stop, ranks)
         while state.step < train.steps and signal is None and course.progress.stopped is None:
             begin = time.perf_counter()
             batch = course.stream.batch(state.step + course.health.batch_offset)
-            result = training_step(state, batch, config, train.steps, pool, course.health.lr_scale)
-            if result.skipped and course.health.skipped_in_a_row == 0:
-                good = copy.deepcopy((state.step - 1, course.progress, course.health))
+            result = _agreed_on(training_step(state, batch, config, train.steps, pool, course.health.lr_scale), ranks)
+            if not result.skipped:
+                course.good = None
+            elif course.good is None:
+                course.good = copy.deepcopy(Good(state.step - 1, course.progress, course.health))
             course.progress.count(result, time.perf_counter() - begin)
             if pool.in_flight < in_flight:
                 journal.warn(
@@ -100,29 +100,32 @@ def _steps(
                     f"{pool.in_flight} at once, to the same bits."
                 )
                 in_flight = pool.in_flight
-            journal.report.ticked(result)
+            journal.tell("ticked", result)
             if result.skipped:
                 _record_skip(course, result, journal)
             remedy = course.health.after_step(result, config.health)
             if remedy is not None and remedy.kind == "give up":
-                _give_up(course, good, remedy, journal)
+                _give_up(course, remedy, journal)
             if remedy is not None and remedy.kind == "roll back":
                 _roll_back(course, remedy, journal)
+                saved = None
                 continue
             _say(course, remedy, journal)
             last = state.step == train.steps
             if last or state.step % train.log_every == 0:
-                journal.report.stepped(journal.record("train", state.step, _measured(course, journal, result.lr)))
+                journal.tell("stepped", journal.record("train", state.step, _measured(course, journal, result.lr)))
             best = False
             if evaluate is not None and (last or state.step % train.evaluate_every == 0):
                 best = evaluate_now(course, evaluate, journal)
-            if ranks.size > 1 and (last or state.step % train.verify_ranks_every == 0):
+            if ranks.size > 1 and (last or result.skipped or state.step % train.verify_ranks_every == 0):
                 ranks.same(f"the parameters after step {state.step}", model_and_optimizer_sha256(state))
-            due = due or state.step % train.save_every == 0
-            if not last and (best or (due and not result.skipped)):  # five skips lead back to before the first
-                saved = _save(course, journal, may_fail=train.on_save_error == "go-on") or saved
-                due = False
+            due = course.progress.save_due or state.step % train.save_every == 0
+            course.progress.save_due = due and result.skipped  # five skips lead back to before the first
+            if not last and not result.skipped and (best or due):
+                saved = _save(course, journal, in_turn=due, may_fail=train.on_save_error == "go-on") or saved
             signal = _agreed(stop, ranks)
+        if course.progress.stopped is not None and journal.newest.get("train", {}).get("step") != state.step:
+            journal.tell("stepped", journal.record("train", state.step, _measured(course, journal, result.lr)))
         if saved is None or saved.name != f"checkpoint-{state.step}":
             saved = _save(course, journal)
     assert saved is not None
@@ -153,7 +156,7 @@ def _begin(course: Course, journal: Journal, pool: ShardPool, expected: Forecast
     start = {**course.facts, "steps": expected.steps, "references": course.references._asdict()}
     journal.record("start", state.step, {**start, "forecast": expected._asdict()})
     journal.note("started", step=state.step, steps=expected.steps, threads=pool.threads, ranks=ranks.size)
-    journal.report.started(info)
+    journal.tell("started", info)
     for warning in warnings:
         journal.warn(warning)
 
@@ -172,7 +175,7 @@ def _end(result: PretrainResult, journal: Journal, ranks: Ranks, steps_done: int
     journal.note(
         "ended", how=ended, step=result.step, steps_done=steps_done, sha256=result.sha256, seconds=round(seconds, 3)
     )
-    journal.report.finished(result)
+    journal.tell("finished", result)
 
 
 def _measured(course: Course, journal: Journal, lr: float) -> dict[str, Any]:
@@ -182,7 +185,7 @@ def _measured(course: Course, journal: Journal, lr: float) -> dict[str, Any]:
     history = [*journal.losses, (step, measured["loss"])] if math.isfinite(measured["loss"]) else journal.losses
     steps_left = (course.config.train.steps or step) - step
     return {
-        "epoch": course.stream.epoch(step - 1),
+        "epoch": course.stream.epoch(step - 1 + course.health.batch_offset),
         **measured,
         "lr": lr,
         "tokens": progress.tokens,
@@ -196,15 +199,21 @@ def evaluate_now(course: Course, evaluate: Evaluate, journal: Journal) -> bool:
     """Score the model; whether its loss is the best so far."""
     step, progress, begin = course.state.step, course.progress, time.perf_counter()
     give_freed_memory_back()  # arrays of other sizes come now: without this, the peaks would partly add up
-    measured = course.ranks.on_first(lambda: dict(evaluate(course.state.model)))
+    try:
+        measured = course.ranks.on_first(lambda: dict(evaluate(course.state.model)))
+    except Exception:
+        if step > 0 and course.good is None:  # whoever mends the evaluation goes on from here
+            _save(course, journal)
+        raise
     give_freed_memory_back()
     progress.evaluation_seconds = time.perf_counter() - begin
     record = journal.record("evaluation", step, measured)
     loss = record.get("loss")
-    better = isinstance(loss, float) and step > 0 and (progress.best_loss is None or loss < progress.best_loss)
+    loss = float(loss) if isinstance(loss, (int, float)) and math.isfinite(loss) else None
+    better = loss is not None and step > 0 and (progress.best_loss is None or loss < progress.best_loss)
     if better:
         progress.best_loss, progress.best_step = loss, step
-    journal.report.evaluated(record)
+    journal.tell("evaluated", record)
     if step > 0:
         _say(course, course.health.after_evaluation(step, loss, course.config.health), journal)
     return better
@@ -220,19 +229,22 @@ def _say(course: Course, remedy: Remedy | None, journal: Journal) -> None:
     journal.warn(remedy.reason if remedy.kind != "stop" else f"Stopping early: {remedy.reason}")
 
 
-def _save(course: Course, journal: Journal, may_fail: bool = False) -> Path | None:
+def _save(course: Course, journal: Journal, in_turn: bool = False, may_fail: bool = False) -> Path | None:
     """Write a checkpoint and say so; None if it could not be written and training is to go on."""
+    progress, step = course.progress, course.state.step
     try:
-        journal.sync()
-        path = course.save()
+        course.ranks.on_first(journal.sync)
+        path = course.save(in_turn)
     except StorageError as error:
         if not may_fail:
             raise
+        if progress.best_step == step:
+            progress.best_loss = progress.best_step = None
         journal.warn(str(error))
         return None
     journal.record("checkpoint", course.state.step, {"path": str(path.relative_to(course.run))})
     journal.note("saved", path=str(path), step=course.state.step)
-    journal.report.saved(path)
+    journal.tell("saved", path)
     return path
 
 
@@ -253,21 +265,36 @@ def _roll_back(course: Course, remedy: Remedy, journal: Journal) -> None:
     journal.warn(f"{remedy.reason} Went back from step {left} to step {step}; the batches since are passed over.")
 
 
-def _give_up(course: Course, good: tuple[int, Progress, Health], remedy: Remedy, journal: Journal) -> NoReturn:
+def _give_up(course: Course, remedy: Remedy, journal: Journal) -> NoReturn:
     """Save the state before the updates that were skipped, which did not change it, and say what happened."""
     told = incident(course.health, course.state, course.config.health, remedy.reason)
     file = course.run / f"incident-{course.state.step}.json"
     course.ranks.on_first(lambda: replace_file(file, json.dumps(told, indent=1).encode()))
     journal.warn(incident_text(told))
-    course.state.step, course.progress, course.health = good
-    sound = not_finite_in(course.state) is None
-    path = _save(course, journal) if sound else course.ranks.on_first(lambda: newest_verified(course.run).path)
+    good, run = course.good, course.run
+    assert good is not None
+    if not_finite_in(course.state) is None:
+        course.ranks.on_first(lambda: retire_newer(run, good.step))
+        course.state.step, course.progress, course.health, course.good = good.step, good.progress, good.health, None
+        where = f"The last good state is {_save(course, journal)}"
+    else:
+        path = course.ranks.on_first(lambda: newest_verified(run).path)
+        where = f"The last good state is {path}" if path else "There is no checkpoint yet"
     raise NonFiniteError(
         "loss",
         got=remedy.reason.rstrip("."),
         expected="finite numbers",
-        advice=f"The last good state is {path}; what happened stands in {file}. {told['advice'][0]}",
+        advice=f"{where}; what happened stands in {file}. {told['advice'][0]}",
     )
+
+
+def _agreed_on(result: StepResult, ranks: Ranks) -> StepResult:
+    """The result with the place that any rank has found to be not finite; a parameter is one rank's own."""
+    if not result.skipped or ranks.size == 1:
+        return result
+    found = [place for place in ranks.gather(result.found) if place is not None]
+    own = [place for place in found if place.direction == "parameter"]
+    return result._replace(found=next(iter([*own, *found]), None))
 
 
 def _agreed(stop: StopSignals, ranks: Ranks) -> int | None:

@@ -96,6 +96,8 @@ def _pretrain(
             journal.go_on_from(course.state.step if beginning.checkpoint else -1, beginning.origin)
             for warning in warnings:
                 journal.warn(warning)
+            if course.progress.stopped is not None:
+                _reconsider_the_stop(course, journal)
             if course.state.step == 0 and evaluate is not None:
                 evaluate_now(course, evaluate, journal)
             expected = forecast(
@@ -152,10 +154,20 @@ def open_in_turn(config: Config, ranks: Ranks, **options: Any) -> TokenCorpus:
     return found[0]
 
 
+def _reconsider_the_stop(course: Course, journal: Journal) -> None:
+    """A run that had stopped early goes on if `health.stop_after_evaluations` would not stop it any more."""
+    patience, since = course.config.health.stop_after_evaluations, course.health.evaluations_since_best
+    if patience is None or patience > since:
+        course.progress.stopped = None
+    else:
+        more = f"To go on: --health.stop-after-evaluations {since + 1}, or more."
+        journal.warn(f"The run has stopped early: {course.progress.stopped} {more}")
+
+
 def _find_beginning(config: Config, run: Path) -> Beginning:
     with storage_errors(run):
         remove_stale(run)
-    return find_beginning(config, run)
+        return find_beginning(config, run)
 
 
 @contextmanager

@@ -58,6 +58,8 @@ class Progress:
     best_step: int | None = None
     stopped: str | None = None
     """Why the run ended before its last step, if it did so by itself."""
+    save_due: bool = False
+    """Whether a checkpoint was to be saved in its turn, at a step whose update was skipped."""
     evaluation_seconds: float = 0.0
     """Of the last evaluation."""
     window: Window = field(default_factory=Window)

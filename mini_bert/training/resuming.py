@@ -61,7 +61,7 @@ def run_folder(config: Config) -> Path:
     if resume == "auto":
         raise ConfigError("run.resume", got="auto without a run", expected="the name of the run: --run NAME")
     if resume is not None:
-        home = _home(Path(resume))
+        home = home_of(Path(resume))
         if home is None:
             raise ConfigError("run.name", got="none", expected=f"a name for the run that goes on from {resume}")
         return home
@@ -99,7 +99,7 @@ def find_beginning(config: Config, run: Path) -> Beginning:
             )
         return Beginning(newest.path, None, newest.rejected)
     if not (asked / "config.json").is_file():
-        there = checkpoints(_home(asked) or asked)
+        there = checkpoints(home_of(asked) or asked)
         raise CheckpointError(
             "run.resume",
             got=f"{asked}, which is no checkpoint",
@@ -107,7 +107,7 @@ def find_beginning(config: Config, run: Path) -> Beginning:
             advice=f"The newest of that run is {there[0]}." if there else "They are in RUN/checkpoints/.",
         )
     manifest.verify(asked)
-    home, newest = _home(asked), newest_verified(run)
+    home, newest = home_of(asked), newest_verified(run)
     branches = home is None or home.resolve() != run.resolve()
     if newest.path is not None and (branches or step_of(newest.path) > step_of(asked)):
         raise ConfigError(
@@ -119,7 +119,7 @@ def find_beginning(config: Config, run: Path) -> Beginning:
     return Beginning(asked, home if branches else None, newest.rejected)
 
 
-def _home(path: Path) -> Path | None:
+def home_of(path: Path) -> Path | None:
     """The run that a checkpoint's path lies in, or that the path is."""
     if (path / "checkpoints").is_dir():
         return path
