@@ -273,7 +273,7 @@ def _give_up(course: Course, remedy: Remedy, journal: Journal) -> NoReturn:
     journal.warn(incident_text(told))
     good, run = course.good, course.run
     assert good is not None
-    if not_finite_in(course.state) is None:
+    if all(bad is None for bad in course.ranks.gather(not_finite_in(course.state))):
         course.ranks.on_first(lambda: retire_newer(run, good.step))
         course.state.step, course.progress, course.health, course.good = good.step, good.progress, good.health, None
         where = f"The last good state is {_save(course, journal)}"
