@@ -10,7 +10,6 @@ Where the file system knows no locks, each process has a folder of its own, whic
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -24,14 +23,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from mini_bert import file_locks
 from mini_bert.atomic_files import replace_file, sync
 from mini_bert.data.cache import cache_key, not_written
 from mini_bert.errors import StorageError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
 
 BLOCK = 1 << 20
 """Bytes that share a CRC."""
@@ -82,8 +77,8 @@ def _claim(target: Path, waiting: Callable[[], None]) -> tuple[Path, int | None]
         except FileNotFoundError:  # who had it has finished just now
             continue
         try:
-            locked = _lock(lock)
-            if locked and _is_still_there(lock, workplace / "lock"):
+            locked = file_locks.lock(lock)
+            if locked and file_locks.is_still_at(lock, workplace / "lock"):
                 return workplace, lock
         except BaseException:
             os.close(lock)
@@ -97,23 +92,6 @@ def _claim(target: Path, waiting: Callable[[], None]) -> tuple[Path, int | None]
             time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
-def _lock(descriptor: int) -> bool | None:
-    """Whether we have the lock now; None where there are no locks."""
-    if fcntl is None:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return False if error.errno in {errno.EWOULDBLOCK, errno.EACCES} else None
-    return True
-
-
-def _is_still_there(descriptor: int, path: Path) -> bool:
-    with suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    return False
-
-
 def _forget_old(folder: Path) -> None:
     """Remove what is finished, and what nobody has worked on for a week; what a living process holds stays."""
     for workplace in folder.glob(f"{_PREFIX}*"):
@@ -124,7 +102,7 @@ def _forget_old(folder: Path) -> None:
                 continue
             lock = os.open(workplace / "lock", os.O_RDWR | os.O_CREAT, 0o666)
             try:
-                if _lock(lock) is not False and _is_still_there(lock, workplace / "lock"):
+                if file_locks.lock(lock) is not False and file_locks.is_still_at(lock, workplace / "lock"):
                     _remove(workplace)
             finally:
                 os.close(lock)

@@ -41,6 +41,7 @@ from mini_bert.model.pretrained import CONFIG_NAME, WEIGHTS_NAME, from_pretraine
 from mini_bert.optim import adamw
 from mini_bert.training.checkpoint_folders import (
     FOLDER,
+    STATE_NAME,
     Newest,
     checkpoints,
     give_name,
@@ -69,7 +70,6 @@ __all__ = [
 ]
 
 OPTIMIZER_NAME = "optimizer.safetensors"
-STATE_NAME = "training_state.json"
 
 
 class Restored(NamedTuple):

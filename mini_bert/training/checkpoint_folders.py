@@ -18,10 +18,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 from mini_bert.atomic_files import storage_errors, sync
 from mini_bert.errors import CheckpointError, StorageError
+from mini_bert.foreign_files import LARGEST_JSON, parse_json, read_regular_file
 from mini_bert.interop import manifest
 from mini_bert.training import ownership
 
 FOLDER = "checkpoints"
+STATE_NAME = "training_state.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -152,11 +154,19 @@ def rotate(run: Path, keep: int) -> None:
     for path in checkpoints(run):
         if held >= keep:
             if path != best:
-                _retire(path)
+                retire(path)
             continue
         with suppress(CheckpointError):
             verified(path)
             held += 1
+
+
+def saved_in_turn(checkpoint: Path) -> bool:
+    """Whether `train.save_every` asked for it, rather than a signal, the end of a run, or a best loss."""
+    try:
+        return bool(parse_json(read_regular_file(checkpoint / STATE_NAME, LARGEST_JSON))["progress"]["in_turn"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def retire_newer(run: Path, step: int) -> None:
@@ -167,7 +177,7 @@ def retire_newer(run: Path, step: int) -> None:
     """
     for path in checkpoints(run):
         if step_of(path) > step:
-            _retire(path)
+            retire(path)
 
 
 def verified(checkpoint: Path) -> dict[str, Any]:
@@ -203,7 +213,7 @@ def _marks(folder: Path) -> _Marks:
     return {name: (it.st_ino, it.st_size, it.st_mtime_ns, it.st_ctime_ns) for name, it in stats.items()}
 
 
-def _retire(checkpoint: Path) -> None:
+def retire(checkpoint: Path) -> None:
     """Remove a checkpoint so that a kill in the middle leaves nothing under its name."""
     retired = temporary(checkpoint.parent, step_of(checkpoint))
     with storage_errors(checkpoint):

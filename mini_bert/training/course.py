@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -17,8 +16,8 @@ from mini_bert.data.tokens import TokenCorpus
 from mini_bert.errors import CheckpointError, NonFiniteError
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
-from mini_bert.training.checkpoint import STATE_NAME, environment, load_checkpoint, save_checkpoint
-from mini_bert.training.checkpoint_folders import FOLDER, checkpoints, retire_newer, step_of, verified
+from mini_bert.training.checkpoint import environment, load_checkpoint, save_checkpoint
+from mini_bert.training.checkpoint_folders import FOLDER, checkpoints, retire_newer, saved_in_turn, step_of, verified
 from mini_bert.training.health import Health, not_finite_in
 from mini_bert.training.parallel import ShardPool
 from mini_bert.training.phases import References, references_of
@@ -115,7 +114,7 @@ class Course:
         if self.config.health.spike != "roll-back":
             return 0
         others = [path for path in checkpoints(self.run) if step_of(path) != self.state.step]
-        return next((number for number, path in enumerate(others, 2) if _in_turn(path)), 0)
+        return next((number for number, path in enumerate(others, 2) if saved_in_turn(path)), 0)
 
     def go_back(self) -> int:
         """Return to the newest checkpoint that was saved in its turn, or to step 0; returns the step left.
@@ -236,16 +235,9 @@ def _to_go_back_to(run: Path) -> Path | None:
         with suppress(CheckpointError):
             verified(checkpoint)
             hold.append(checkpoint)
-            if _in_turn(checkpoint):
+            if saved_in_turn(checkpoint):
                 return checkpoint
     return hold[0] if hold else None
-
-
-def _in_turn(checkpoint: Path) -> bool:
-    try:
-        return bool(json.loads((checkpoint / STATE_NAME).read_bytes())["progress"]["in_turn"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def _course(

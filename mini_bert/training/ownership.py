@@ -11,7 +11,6 @@ can know; delete the file by hand when that machine is known to have stopped. No
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -22,14 +21,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
 
+from mini_bert import file_locks
 from mini_bert.atomic_files import storage_errors, write_all
 from mini_bert.errors import RunInUseError
 from mini_bert.foreign_files import parse_json
-
-try:
-    import fcntl
-except ImportError:  # Windows: the record in the file decides alone
-    fcntl = None  # type: ignore[assignment]
 
 LOCK_NAME = "lock"
 _TOKEN = re.compile(r"(?P<pid>\d+)-(?P<host>[0-9a-f]{8})-(?P<started>\d+)")
@@ -127,10 +122,10 @@ class RunLock:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             recorded, _ = _read_owner(descriptor)
-            locked = _flock(descriptor)
+            locked = file_locks.lock(descriptor)
             if locked is False:
                 raise _in_use(self._path, recorded)
-            if not self._still_there(descriptor):
+            if not file_locks.is_still_at(descriptor, self._path):
                 os.close(descriptor)
                 return False
             recorded, boot = _read_owner(descriptor)
@@ -147,23 +142,6 @@ class RunLock:
             raise
         self._descriptor = descriptor
         return True
-
-    def _still_there(self, descriptor: int) -> bool:
-        try:
-            return os.path.samestat(os.fstat(descriptor), self._path.stat())
-        except FileNotFoundError:
-            return False
-
-
-def _flock(descriptor: int) -> bool | None:
-    """Whether the operating system gave us the lock; None where it has no locks."""
-    if fcntl is None:
-        return None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        return False if error.errno in {errno.EWOULDBLOCK, errno.EACCES} else None
-    return True
 
 
 def _read_owner(descriptor: int) -> tuple[Owner | None, str]:

@@ -7,21 +7,18 @@ here fails because a run is broken, half-written, or was made by an older versio
 from __future__ import annotations
 
 import os
-import secrets
-import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from mini_bert.atomic_files import storage_errors
 from mini_bert.config.plain_yaml import read_document
 from mini_bert.errors import CheckpointError, ConfigError, DataError, InvalidInputError, RunInUseError, nearest
 from mini_bert.foreign_files import LARGEST_JSON, parse_json, read_regular_file
 from mini_bert.interop import manifest as folder_manifest
 from mini_bert.training import ownership, run_log, run_manifest
-from mini_bert.training.checkpoint_folders import checkpoints, pointed_to, remove_stale, step_of
+from mini_bert.training.checkpoint_folders import checkpoints, pointed_to, remove_stale, retire, saved_in_turn, step_of
 from mini_bert.training.metrics_log import FILE_NAME as METRICS_NAME
 from mini_bert.training.metrics_log import Record, search_metrics
 
@@ -236,9 +233,8 @@ def prunable(run: Path, keep: int = 1, keep_every: int | None = None) -> Prunabl
         needed |= {path for path in found if step_of(path) > step_of(newest[0])}
         if keep_every is not None:
             needed |= {path for path in found if step_of(path) % keep_every == 0}
-        every = contents.config.get("train", {}).get("save_every")
-        if summary(contents).state != "finished" and type(every) is int and every > 0:
-            needed |= set(islice(filter(holds, (path for path in found if step_of(path) % every == 0)), 1))
+        if summary(contents).state != "finished":
+            needed |= set(islice(filter(holds, filter(saved_in_turn, found)), 1))
         needless = [path for path in found if path not in needed]
     staged = [*run.glob(".tmp-*"), *(run / "checkpoints").glob(".tmp-*")]
     leavings = [path for path in staged if path.is_file() or ownership.token_is_gone(path.name)]
@@ -262,11 +258,7 @@ def prune(run: Path, keep: int = 1, keep_every: int | None = None) -> Prunable:
         needless = prunable(run, keep, keep_every).checkpoints
         freed += sum(size_of(path) for path in needless)
         for path in needless:
-            retired = path.with_name(f".tmp-{step_of(path)}-{ownership.this_process().token}-{secrets.token_hex(4)}")
-            with storage_errors(path):
-                path.rename(retired)
-                (retired / folder_manifest.FILE_NAME).unlink(missing_ok=True)  # first: what is left never looks whole
-                shutil.rmtree(retired)
+            retire(path)
     return Prunable(needless, leavings, freed)
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mini_bert import file_locks
 from mini_bert.data import unfinished
 from mini_bert.data.shard_writer import ShardWriter
 from mini_bert.data.shards import TokenStore
@@ -225,7 +226,7 @@ def test_what_nobody_worked_on_for_a_week_is_removed(tmp_path: Path) -> None:
 
 
 def test_without_locks_everyone_works_alone(tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unfinished, "fcntl", None)
+    monkeypatch.setattr(file_locks, "fcntl", None)
     folder = tmp_path / "store"
     with claimed(folder) as mine, claimed(folder) as others:
         assert mine != others

@@ -28,7 +28,7 @@ def test_a_lock_that_is_no_lock_is_noticed(tmp_path, monkeypatch):
     careless = two_trainers._RIVAL.replace(
         "held = refused = 0",
         "held = refused = 0\nfrom mini_bert.training import ownership\n"
-        "ownership._flock = lambda descriptor: True\nownership._in_use = None\n"
+        "ownership.file_locks.lock = lambda descriptor: True\nownership._in_use = None\n"
         "ownership._read_owner = lambda descriptor: (None, '')",
     )
     monkeypatch.setattr(two_trainers, "_RIVAL", careless)
