@@ -43,7 +43,7 @@ ELSEWHERE = {
     "R18": "[certificate](certificate.md), `tests/ops/`, [numerics](guide/numerics.md)",
     "R23": "comes with the studies",
 }
-"""Promises that are proven by other means than these experiments."""
+"""By what other means promises are proven."""
 
 _HEAD = """# Reliability: what is promised, and how often it held
 
@@ -72,37 +72,37 @@ def page(result: Mapping[str, Any]) -> str:
     """The whole page, from what `reliability.json` holds."""
     machine = result["machine"]
     made = f"Tried on {machine['system']}, {machine['blas']}, Python {machine['python']}, NumPy {machine['numpy']}."
-    figures_ = [record for record in result["experiments"] if record["measured"]]
-    lines = [_HEAD, made, "\n\n", table(result).markdown(), "\n## Measured on the way\n\n"]
-    for record in figures_:
-        lines.append(f"- **{record['promise']}, {record['name']}**: {figures(record['measured'])}\n")
-    return "".join(lines) + _FOOT
+    sections = [
+        f"\n### {number}: {title}\n\n{table_of(result, number)}"
+        for number, title in PROMISES.items()
+        if _of(result, number)
+    ]
+    return "".join([_HEAD, table(result).markdown(), f"\n{made}\n\n## Every experiment\n", *sections, _FOOT])
 
 
 def table(result: Mapping[str, Any]) -> Table:
-    """One line an experiment, by promise; promises that are proven elsewhere have a line that says where."""
-    rows: list[tuple[str, ...]] = []
+    """One line a promise: how often it was tried and held, or by what other means it is proven."""
+    rows = []
     for number, title in PROMISES.items():
-        records = [record for record in result["experiments"] if record["promise"] == number]
-        heading = f"**{number}** {title}"
-        for record in records:
-            held = record["tried"] - record["failed"]
-            verdict = f"{held:,} of {record['tried']:,}" if record["tried"] else "not possible there"
-            rows.append((heading, f"{record['name']}: {record['promised']}", verdict, record["date"]))
-            heading = ""
-        if number in ELSEWHERE:
-            rows.append((heading, ELSEWHERE[number], "", ""))
-    return Table("Promises", ("", "tried", "held", "last run"), tuple(rows), left=(0, 1, 2, 3))
+        records = _of(result, number)
+        tried, failed = sum(record["tried"] for record in records), sum(record["failed"] for record in records)
+        held = f"{tried - failed:,} of {tried:,}" if tried else ""
+        last = max((record["date"] for record in records), default="")
+        rows.append((number, title, held, ELSEWHERE.get(number, ""), last))
+    return Table("Promises", ("", "", "held", "also proven by", "last run"), tuple(rows), left=(0, 1, 3, 4))
+
+
+def _of(result: Mapping[str, Any], promise: str) -> list[Mapping[str, Any]]:
+    return [record for record in result["experiments"] if record["promise"] == promise]
 
 
 def table_of(result: Mapping[str, Any], promise: str) -> str:
     """The experiments on one promise, with what they measured on the way."""
-    records = [record for record in result["experiments"] if record["promise"] == promise]
     lines = []
-    for record in records:
-        held = f"{record['tried'] - record['failed']:,} of {record['tried']:,} held"
+    for record in _of(result, promise):
+        held = f"{record['tried'] - record['failed']:,} of {record['tried']:,}" if record["tried"] else "not possible"
         measured = f" ({figures(record['measured'])})" if record["measured"] else ""
-        lines.append(f"- {record['name']}: {record['promised']}: **{held}**{measured}\n")
+        lines.append(f"- **{held}**: {record['name']}. {_sentence(record['promised'])}{measured}\n")
     return "".join(lines) or "- not tried yet\n"
 
 
@@ -122,6 +122,10 @@ def figures(measured: Mapping[str, Any]) -> str:
     'seconds to end 1.23; steps 40; ratios 1, 2.5'
     """
     return "; ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in measured.items() if name != "table")
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:].rstrip('.')}."
 
 
 def _shown(value: Any) -> str:
