@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mini_bert.atomic_files import Buffer, storage_errors, write_synced
+from mini_bert.config.wording import shown
 from mini_bert.errors import CheckpointError
 from mini_bert.foreign_files import LARGEST_JSON, parse_json, read_regular_file
 from mini_bert.interop import safetensors_guard
 
 FORMAT_VERSION = 1
+_LONGEST_NAME = 255
+"""Of a file, as file systems have it; a manifest may claim others."""
 FILE_NAME = "manifest.json"
 _OWN = "manifest_sha256"
 _CHUNK = 1 << 18
@@ -101,7 +104,7 @@ def read(folder: Path) -> dict[str, Any]:
     if manifest["format_version"] > FORMAT_VERSION:
         raise CheckpointError(
             str(path),
-            got=f"format version {manifest['format_version']}",
+            got=f"format version {shown(manifest['format_version'])}",
             expected=f"at most {FORMAT_VERSION}",
             advice="A newer Mini-BERT wrote it: upgrade.",
         )
@@ -152,7 +155,7 @@ def _difference(path: Path, size: int, sha256: str) -> CheckpointError | None:
     except OSError as error:
         return _unreadable(path, "the file that the manifest names", error)
     if there != size:
-        return CheckpointError(str(path), got=f"{there} bytes", expected=f"{size} bytes")
+        return CheckpointError(str(path), got=f"{there} bytes", expected=f"{shown(size)} bytes")
     if digest.hexdigest() != sha256:
         return CheckpointError(str(path), got="other bytes than were written", expected="the sha256 of the manifest")
     return None
@@ -160,8 +163,9 @@ def _difference(path: Path, size: int, sha256: str) -> CheckpointError | None:
 
 def _unreadable(path: Path, expected: str, error: OSError) -> CheckpointError:
     advice = "The whole folder is gone: a training removes its older checkpoints. Ask for the newest."
+    name = path.name if len(path.name) <= _LONGEST_NAME else f"{path.name[:_LONGEST_NAME]}…"
     found = CheckpointError(
-        str(path),
+        str(path.with_name(name)),
         got=error.strerror or str(error),
         expected=expected,
         advice="" if path.parent.exists() else advice,

@@ -298,7 +298,7 @@ class _Json:
     def demand(self, name: str, *allowed: object) -> None:
         value = self.content.get(name)
         if not any(type(value) is type(right) and value == right for right in allowed):
-            self.refuse(name, value, " or ".join(json.dumps(right) for right in allowed))
+            self.refuse(name, value, " or ".join(f"{json.dumps(right):.60}" for right in allowed))
 
     def mapping(self, name: str) -> Mapping[str, Any]:
         return _Json(self.path, self.content.get(name), f"{self.place}.{name}").content

@@ -24,6 +24,7 @@ from typing import Any
 
 from mini_bert.atomic_files import replace_file
 from mini_bert.config.schema import Config
+from mini_bert.config.wording import shown
 from mini_bert.errors import DataError, StorageError
 from mini_bert.foreign_files import LARGEST_JSON, parse_json, read_regular_file
 from mini_bert.machine import available_cores
@@ -138,7 +139,7 @@ def read(run: Path) -> dict[str, Any] | None:
     if manifest["format_version"] > FORMAT_VERSION:
         raise DataError(
             str(path),
-            got=f"format version {manifest['format_version']}",
+            got=f"format version {shown(manifest['format_version'])}",
             expected=f"at most {FORMAT_VERSION}",
             advice="A newer Mini-BERT wrote it: upgrade.",
         )
