@@ -22,7 +22,7 @@ def show(
     Examples:
       mini-bert config show --config training/pretraining
       mini-bert config show --config model/tiny --config mine.yaml --train.lr 2e-3 --origins
-      mini-bert config show --plain > mine.yaml      # a file to begin with
+      mini-bert config show --config training/pretraining --plain > mine.yaml    # a file to begin with
 
     Args:
         origins: behind each value, where it comes from.

@@ -48,7 +48,7 @@ class TrainingDisplay(Report):
         guessing, (frequencies, itself) = math.log(info.config.model.vocab_size), info.references
         self.say(
             f"Loss in nats: {guessing:.2f} is guessing, {frequencies:.2f} knows how often each piece occurs; "
-            f"who gets below {itself:.2f} reads the neighbours."
+            f"below {itself:.2f} a model reads the neighbours."
         )
         if self._untrained:
             self.evaluated(self._untrained)
@@ -124,7 +124,7 @@ class LiveDisplay(TrainingDisplay):
         from rich.text import Text
 
         if self.info is None:
-            return Text("Timing some steps, to see how many fit …", style="dim")
+            return Text("Timing some steps …", style="dim")
         steps, record = self.info.steps, self._record
         bar = Table.grid(padding=(0, 2))
         left = f"{duration(record['seconds_left'])} left" if record else ""

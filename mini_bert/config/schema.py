@@ -231,6 +231,17 @@ class HealthConfig(Section):
     spike_deviations: Real = Field(6.0, gt=0, description="standard deviations above the recent losses that are far")
     max_rollbacks: Integer = Field(3, ge=1, description="times that a run goes back, in all")
 
+    @model_validator(mode="after")
+    def _can_act(self) -> HealthConfig:
+        if self.lr_cut_after_skips is not None and self.lr_cut_after_skips >= self.max_skipped:
+            raise ConfigError(
+                "lr_cut_after_skips",
+                got=self.lr_cut_after_skips,
+                expected=f"less than max_skipped, {self.max_skipped}",
+                advice="The run would end before the cut.",
+            )
+        return self
+
 
 class EvaluationConfig(Section):
     """Fixed held-out masks: the same positions for every model and every baseline."""

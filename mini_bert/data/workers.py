@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -103,6 +104,7 @@ def serve() -> None:
     """What a child process runs: read the function, then answer one batch after the other until the pipe is closed."""
     stdin, stdout = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     sys.stdout = sys.stderr
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C on a terminal reaches all: who asked ends this by the pipe
     function = pickle.load(stdin)
     while True:
         try:

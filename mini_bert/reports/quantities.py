@@ -89,9 +89,11 @@ def duration(seconds: float | None) -> str:
 def memory(size: float | None) -> str:
     """Bytes, with decimal prefixes.
 
-    >>> memory(3.6e8), memory(10_000_000_000), memory(None)
-    ('360 MB', '10 GB', '—')
+    >>> memory(3.6e8), memory(450_000), memory(10_000_000_000), memory(None)
+    ('360 MB', '0.45 MB', '10 GB', '—')
     """
     if size is None:
         return NOTHING
-    return f"{size / 1e9:.3g} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+    if size >= 1e9:
+        return f"{size / 1e9:.3g} GB"
+    return f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{size / 1e6:.2g} MB"

@@ -193,7 +193,7 @@ def from_checkpoint(
         course.health = Health.restored(saved["health"])
     course.good = Good.restored(saved.get("good"))
     if minutes is not None:
-        changes.append(f"train.minutes is passed over: {run.name} has {config.train.steps} steps since it was begun.")
+        changes.append(f"train.minutes is ignored: {run} has had {config.train.steps:,} steps since it began.")
     return course, changes
 
 

@@ -251,7 +251,7 @@ def _advice(health: Health, state: TrainingState, settings: HealthConfig) -> lis
     skipped = [step for step in health.steps if step["skipped"]]
     if bad is not None:
         return [
-            f"{bad} is not finite, so that no step can be: go on from an older checkpoint (`--resume PATH`).",
+            f"{bad} is not finite, so that no step can be: go on from an older checkpoint (`--resume PATH --run NEW`).",
             "An update does not do that to finite numbers; if it happens again, suspect the machine's memory.",
         ]
     if skipped and not any(step["again"] for step in skipped):
@@ -264,7 +264,7 @@ def _advice(health: Health, state: TrainingState, settings: HealthConfig) -> lis
     if grown > GROWN:
         advice.append(
             f"The parameters have grown to {grown:.3g}, which no lower rate undoes: the state that was saved is not "
-            "worth going on from; an older checkpoint may be (`--resume PATH`)."
+            "worth going on from; an older one, if it is there, may be (`--resume PATH --run NEW`)."
         )
     elif settings.lr_cut_after_skips is None or settings.lr_cut_after_skips >= settings.max_skipped:
         fewer = max(1, settings.max_skipped // 2)

@@ -27,8 +27,8 @@ from mini_bert.training.trackers import Tracker, open_trackers
 class Journal:
     """What a run says of itself; a context manager. All ranks keep one, and the first writes it down.
 
-    Fields: `report`, who is told; `losses`, step and loss of each record of training steps; `newest`, the last record of
-    each kind.
+    Fields: `report`, who is told; `losses`, step and loss of each record of training steps; `newest`, the last record
+    of each kind.
     """
 
     def __init__(self, run: Path, config: Config, report: Report, ranks: Ranks) -> None:

@@ -276,13 +276,13 @@ def _give_up(course: Course, remedy: Remedy, journal: Journal) -> NoReturn:
     if all(bad is None for bad in course.ranks.gather(not_finite_in(course.state))):
         course.ranks.on_first(lambda: retire_newer(run, good.step))
         course.state.step, course.progress, course.health, course.good = good.step, good.progress, good.health, None
-        where = f"The last good state is {_save(course, journal)}"
+        where = f"The last finite state is {_save(course, journal)}"
     else:
         path = course.ranks.on_first(lambda: newest_verified(run).path)
-        where = f"The last good state is {path}" if path else "There is no checkpoint yet"
+        where = f"The last finite state is {path}" if path else "There is no checkpoint yet"
     raise NonFiniteError(
         "loss",
-        got=remedy.reason.rstrip("."),
+        got=f"NaN or infinity: {remedy.reason.rstrip('.')}",
         expected="finite numbers",
         advice=f"{where}; what happened stands in {file}. {told['advice'][0]}",
     )

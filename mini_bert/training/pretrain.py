@@ -24,7 +24,7 @@ from mini_bert.atomic_files import replace_file, storage_errors
 from mini_bert.config.load import dump_config
 from mini_bert.config.schema import Config
 from mini_bert.data.tokens import TokenCorpus, open_tokens
-from mini_bert.errors import ConfigError
+from mini_bert.errors import ConfigError, nearest
 from mini_bert.training.checkpoint import remove_stale
 from mini_bert.training.course import Course, from_checkpoint, from_nothing
 from mini_bert.training.forecast import forecast
@@ -96,6 +96,8 @@ def _pretrain(
             journal.go_on_from(course.state.step if beginning.checkpoint else -1, beginning.origin)
             for warning in warnings:
                 journal.warn(warning)
+            if course.state.step == course.config.train.steps:
+                journal.warn(f"{run} is finished: step {course.state.step:,} of {course.state.step:,}.")
             if course.progress.stopped is not None:
                 _reconsider_the_stop(course, journal)
             if course.state.step == 0 and evaluate is not None:
@@ -124,7 +126,7 @@ def _course(
         if config.train.steps is None and config.train.minutes is None:
             raise ConfigError("train.steps", got="neither steps nor minutes", expected="one of the two")
         course = from_nothing(config, run, tokens, pool, ranks)
-        warnings = [f"{run} has no checkpoint to go on from. Beginning at step 0."] if config.run.resume else []
+        warnings = [_beginning_anew(run)] if config.run.resume else []
     else:
         course, changes = from_checkpoint(config, run, beginning, tokens, pool, ranks)
         warnings = [f"{reason} Going on from {beginning.checkpoint}." for reason in beginning.warnings] + changes
@@ -152,6 +154,13 @@ def open_in_turn(config: Config, ranks: Ranks, **options: Any) -> TokenCorpus:
     if not ranks.first:
         open_()
     return found[0]
+
+
+def _beginning_anew(run: Path) -> str:
+    """That there is nothing to resume; with what may have been meant."""
+    others = [path.parent.name for path in run.parent.glob("*/checkpoints") if path.parent != run]
+    meant = nearest(run.name, others) if others else ""
+    return f"{run} has no checkpoint to go on from. Beginning at step 0. {meant if 'Did' in meant else ''}".rstrip()
 
 
 def _reconsider_the_stop(course: Course, journal: Journal) -> None:

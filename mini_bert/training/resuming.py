@@ -143,7 +143,8 @@ def check_same_training(config: Config, saved: Mapping[str, Any], checkpoint: Pa
                 f"{section}.{name}",
                 got=repr(value),
                 expected=f"{before!r}, as {checkpoint} was trained with",
-                advice="A resumed run is the same run. For another setting, start a new one.",
+                advice="A resumed run, or a branch of one, keeps the settings that it began with. For others, begin "
+                "anew: another --run, without --resume.",
             )
     return with_steps(config, int(saved["train"]["steps"]))
 

@@ -28,6 +28,8 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "in_flight": ("auto", 1, 2, 3, 4, 5),
     "strip_accents": (None, True, False, None, True, False),
     "corpus": (("a",), ("b", "c"), ("d=2",), ("e, f",), ("my/*.txt",), ("g",)),
+    "max_skipped": (6, 7, 8, 9, 10, 11),
+    "lr_cut_after_skips": (None, 1, 2, 3, 4, 2),
     "mask_share": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6),
     "random_share": (0.15, 0.16, 0.17, 0.18, 0.19, 0.1),
 }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from mini_bert.verification.reliability.promise import Outcome, Scale
 from mini_bert.verification.reliability.ranks import SECONDS_TO_END, Way, kill_rank, mpiexec, rank_processes
 from mini_bert.verification.reliability.subject import Subject
 
+_PATIENCE = 5.0
+"""Seconds for the cable between the hosts to be up."""
 _ADDRESSES = ("10.213.77.1", "10.213.77.2")
 _REMOTE = """#!/bin/sh
 # Called like ssh: options, a host, a command.
@@ -123,7 +126,14 @@ def _join(spaces: Sequence[str]) -> None:
         _ip("-n", space, "address", "add", f"{address}/24", "dev", _interface(space))
         for interface in ("lo", _interface(space)):
             _ip("-n", space, "link", "set", interface, "up")
-        _ip("netns", "exec", space, "true")
+    deadline = time.monotonic() + _PATIENCE
+    while time.monotonic() < deadline and not all(_is_up(space) for space in spaces):
+        time.sleep(0.01)
+
+
+def _is_up(space: str) -> bool:
+    """Whether the cable is plugged in, as the kernel sees it some moments after it was told so."""
+    return _ip("netns", "exec", space, "cat", f"/sys/class/net/{_interface(space)}/operstate").strip() == "up"
 
 
 def _interface(space: str) -> str:
