@@ -38,7 +38,7 @@ def pretrain(
       mini-bert pretrain --corpus enwiki-2018 --corpus novels=2 --train.minutes 60
       mini-bert pretrain --corpus 'my/*.txt' --config model/small --train.batch-size 128 --train.lr 2e-3
       mini-bert pretrain --run first --resume auto
-      mpirun -n 4 mini-bert pretrain --run first --resume auto      # the same bits on any number of processes
+      mpirun -n 4 mini-bert pretrain --run first --resume auto  # the same bits on 1 to train.shards processes
 
     Args:
         json: the result as JSON.
