@@ -78,8 +78,9 @@ def test_a_lost_offset_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 def test_a_state_saved_too_late_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ordinary = loop._give_up
 
-    def give_up(course: Any, good: Any, remedy: Any, journal: Any) -> None:
-        ordinary(course, (course.state.step, course.progress, course.health), remedy, journal)
+    def give_up(course: Any, remedy: Any, journal: Any) -> None:
+        course.good = Good(course.state.step, course.progress, course.health)
+        ordinary(course, remedy, journal)
 
     monkeypatch.setattr(loop, "_give_up", give_up)
     assert "went on at step 6" in failures(health.five_in_a_row(QUICK, tmp_path))
