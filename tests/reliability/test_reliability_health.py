@@ -10,6 +10,7 @@ import pytest
 import mini_bert.training.loop as loop
 import mini_bert.training.step as step_module
 from mini_bert.config.load import load_config
+from mini_bert.training.course import Good
 from mini_bert.training.health import Health
 from mini_bert.training.non_finite import find_non_finite
 from mini_bert.verification.reliability import bad_numbers, health
