@@ -7,7 +7,7 @@
 #   make verify            prove every gradient, write docs/certificate.md (five minutes)
 #   make zoo               inject every bug of the zoo, measure it, see which tests catch it, write docs/bug-zoo.md (half an hour)
 #   make mutants           inject what is new in the zoo and 600 mechanical mutants, write the mutation score, docs/mutants.md
-#   make reliability       break trainings on purpose, count how often every promise held, write docs/reliability.md (RELTIME)
+#   make reliability       break trainings on purpose, count how often every promise held, write docs/reliability.md (half an hour)
 #   make check             format, lint, types, import contract, tests
 #   make bench             speed and memory beside PyTorch
 #   make figures           write the measured figures of docs/results/ into README and documentation
