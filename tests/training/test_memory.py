@@ -180,5 +180,9 @@ def test_a_model_that_is_too_large_is_said_to_be_the_model(monkeypatch):
 
 
 def test_nothing_is_refused_where_the_system_does_not_tell(monkeypatch):
+    huge = config_of(model__hidden_size=16384, model__num_hidden_layers=100)
+    monkeypatch.setattr(memory, "available_bytes", lambda: 10**9)
+    with pytest.raises(ConfigError):
+        require_room(huge, 2)
     monkeypatch.setattr(memory, "available_bytes", lambda: None)
-    require_room(config_of(model__hidden_size=16384, model__num_hidden_layers=100), 2)
+    require_room(huge, 2)
