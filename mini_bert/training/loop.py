@@ -117,6 +117,8 @@ def _steps(
             best = False
             if evaluate is not None and (last or state.step % train.evaluate_every == 0):
                 best = evaluate_now(course, evaluate, journal)
+            if course.progress.stopped is not None and not last and state.step % train.log_every:
+                journal.tell("stepped", journal.record("train", state.step, _measured(course, journal, result.lr)))
             if ranks.size > 1 and (last or result.skipped or state.step % train.verify_ranks_every == 0):
                 ranks.same(f"the parameters after step {state.step}", model_and_optimizer_sha256(state))
             due = course.progress.save_due or state.step % train.save_every == 0
@@ -124,8 +126,6 @@ def _steps(
             if not last and not result.skipped and (best or due):
                 saved = _save(course, journal, in_turn=due, may_fail=train.on_save_error == "go-on") or saved
             signal = _agreed(stop, ranks)
-        if course.progress.stopped is not None and journal.newest.get("train", {}).get("step") != state.step:
-            journal.tell("stepped", journal.record("train", state.step, _measured(course, journal, result.lr)))
         if saved is None or saved.name != f"checkpoint-{state.step}":
             saved = _save(course, journal)
     assert saved is not None

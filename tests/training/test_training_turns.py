@@ -175,6 +175,9 @@ def test_a_run_that_stopped_early_goes_on_with_more_patience(configured, tokens)
     settings = {"train__evaluate_every": 5, "train__log_every": 10}
     stopped = pretrain(configured(health__stop_after_evaluations=2, **settings), tokens=tokens, evaluate=rising)
     assert (stopped.step, stopped.train["step"]) == (15, 15)
+    (stopped.run / "metrics.jsonl").unlink()  # a log that is gone does not stop it either
+    patient = configured(run__resume="auto", health__stop_after_evaluations=2, **settings)
+    assert pretrain(patient, tokens=tokens, evaluate=rising).sha256 == stopped.sha256
     again = configured(run__resume="auto", health__stop_after_evaluations=20, **settings)
     assert pretrain(again, tokens=tokens, evaluate=rising).step == 40
 
