@@ -77,7 +77,7 @@ def mask_rows(
         rate=masking.rate,
         mask_share=masking.mask_share,
         random_share=masking.random_share,
-        whole_word=masking.whole_word,
+        whole_word=masking.kind == "whole_word",
     )
 
 

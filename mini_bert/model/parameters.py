@@ -28,7 +28,18 @@ class ParameterRow(NamedTuple):
     shape: tuple[int, ...]
     layer: int | None
     component: Literal[
-        "embeddings", "attention", "feed_forward", "mlm", "pooler", "nsp", "classifier", "token_classifier"
+        "embeddings",
+        "attention",
+        "feed_forward",
+        "final",
+        "mlm",
+        "pooler",
+        "nsp",
+        "sop",
+        "std",
+        "rtd",
+        "classifier",
+        "token_classifier",
     ]
     initializer: Literal["truncated_normal", "zeros", "ones"]
     decay: bool
@@ -42,7 +53,7 @@ class ParameterRow(NamedTuple):
 @lru_cache(maxsize=64)
 def parameter_table(config: ModelConfig) -> tuple[ParameterRow, ...]:
     """All parameters of a model of this configuration, in the order of the buffer."""
-    H, I, V = config.hidden_size, config.intermediate_size, config.vocab_size
+    H, I, V, A = config.hidden_size, config.intermediate_size, config.vocab_size, config.num_attention_heads
     base = "bert." if config.heads else ""  # a bare encoder is a BertModel, whose names have no prefix
     rows: list[ParameterRow] = []
 
@@ -52,33 +63,53 @@ def parameter_table(config: ModelConfig) -> tuple[ParameterRow, ...]:
 
     def linear(W: str, b: str, shape: tuple[int, int], layer: int | None, component: Any, path: str) -> None:
         rows.append(ParameterRow(W, shape, layer, component, "truncated_normal", True, f"{path}.weight", True))
-        rows.append(ParameterRow(b, shape[1:], layer, component, "zeros", False, f"{path}.bias", False))
+        if config.use_bias or component not in ("attention", "feed_forward", "mlm"):
+            rows.append(ParameterRow(b, shape[1:], layer, component, "zeros", False, f"{path}.bias", False))
 
-    def layer_norm(gamma: str, beta: str, layer: int | None, component: Any, path: str) -> None:
+    def norm(gamma: str, beta: str, layer: int | None, component: Any, path: str) -> None:
         rows.append(ParameterRow(gamma, (H,), layer, component, "ones", False, f"{path}.weight", False))
-        rows.append(ParameterRow(beta, (H,), layer, component, "zeros", False, f"{path}.bias", False))
+        if config.use_bias and config.norm == "layer_norm":
+            rows.append(ParameterRow(beta, (H,), layer, component, "zeros", False, f"{path}.bias", False))
 
     table("token_embeddings", V, "word_embeddings")
-    table("position_embeddings", config.max_position_embeddings, "position_embeddings")
+    if config.position_embedding_type == "absolute":
+        table("position_embeddings", config.max_position_embeddings, "position_embeddings")
     table("segment_embeddings", config.type_vocab_size, "token_type_embeddings")
-    layer_norm("gamma_embeddings", "beta_embeddings", None, "embeddings", f"{base}embeddings.LayerNorm")
+    norm("gamma_embeddings", "beta_embeddings", None, "embeddings", f"{base}embeddings.LayerNorm")
+    if config.position_embedding_type == "t5_bias":
+        shape, path = (config.relative_attention_num_buckets, A), f"{base}encoder.relative_attention_bias.weight"
+        rows.append(ParameterRow("relative_bias", shape, None, "attention", "truncated_normal", True, path, False))
     for i in range(config.num_hidden_layers):
         path = f"{base}encoder.layer.{i}"
         for letter, name in (("Q", "query"), ("K", "key"), ("V", "value")):
             linear(f"W_{letter}_{i}", f"b_{letter}_{i}", (H, H), i, "attention", f"{path}.attention.self.{name}")
+        if config.position_embedding_type == "relative_key":
+            name, shape = f"relative_keys_{i}", (2 * config.max_position_embeddings - 1, config.head_size)
+            hugging_face = f"{path}.attention.self.distance_embedding.weight"
+            rows.append(ParameterRow(name, shape, i, "attention", "truncated_normal", True, hugging_face, False))
+        if config.attention_gate != "none":
+            width = A if config.attention_gate == "head" else H
+            linear(f"W_G_{i}", f"b_G_{i}", (H, width), i, "attention", f"{path}.attention.self.gate")
         linear(f"W_O_{i}", f"b_O_{i}", (H, H), i, "attention", f"{path}.attention.output.dense")
-        layer_norm(f"gamma1_{i}", f"beta1_{i}", i, "attention", f"{path}.attention.output.LayerNorm")
+        norm(f"gamma1_{i}", f"beta1_{i}", i, "attention", f"{path}.attention.output.LayerNorm")
         linear(f"W1_{i}", f"b1_{i}", (H, I), i, "feed_forward", f"{path}.intermediate.dense")
+        if config.feed_forward == "gated":
+            linear(f"W3_{i}", f"b3_{i}", (H, I), i, "feed_forward", f"{path}.intermediate.gated")
         linear(f"W2_{i}", f"b2_{i}", (I, H), i, "feed_forward", f"{path}.output.dense")
-        layer_norm(f"gamma2_{i}", f"beta2_{i}", i, "feed_forward", f"{path}.output.LayerNorm")
+        norm(f"gamma2_{i}", f"beta2_{i}", i, "feed_forward", f"{path}.output.LayerNorm")
+    if config.norm_placement == "pre":
+        norm("gamma_final", "beta_final", None, "final", f"{base}encoder.LayerNorm")
     if has_pooler(config):
         linear("W_pooler", "b_pooler", (H, H), None, "pooler", f"{base}pooler.dense")
     if "mlm" in config.heads:
         linear("W_mlm", "b_mlm", (H, H), None, "mlm", "cls.predictions.transform.dense")
-        layer_norm("gamma_mlm", "beta_mlm", None, "mlm", "cls.predictions.transform.LayerNorm")
+        norm("gamma_mlm", "beta_mlm", None, "mlm", "cls.predictions.transform.LayerNorm")
         rows.append(ParameterRow("b_vocabulary", (V,), None, "mlm", "zeros", False, "cls.predictions.bias", False))
     if "nsp" in config.heads:
         linear("W_nsp", "b_nsp", (H, 2), None, "nsp", "cls.seq_relationship")
+    for head, path in (("sop", "sentence_order"), ("std", "shuffled_token"), ("rtd", "replaced_token")):
+        if head in config.heads:
+            linear(f"W_{head}", f"b_{head}", (H, 2), None, head, f"cls.{path}")
     for head in ("classifier", "token_classifier"):
         if head in config.heads:
             linear(f"W_{head}", f"b_{head}", (H, config.num_labels), None, head, "classifier")
@@ -87,30 +118,47 @@ def parameter_table(config: ModelConfig) -> tuple[ParameterRow, ...]:
 
 def has_pooler(config: ModelConfig) -> bool:
     """Whether the tanh pooler over [CLS] exists: for heads that read it, and in a bare encoder that has one."""
-    return (not config.heads and config.pooler) or "nsp" in config.heads or "classifier" in config.heads
+    return (not config.heads and config.pooler) or bool({"nsp", "sop", "classifier"} & set(config.heads))
 
 
 @dataclass(frozen=True)
 class EmbeddingParameters:
-    """Three tables and the LayerNorm over their sum."""
+    """Three tables and the norm over their sum. There is no table of positions where attention tells them apart."""
 
     token_embeddings: Array
-    position_embeddings: Array
+    position_embeddings: Array | None
     segment_embeddings: Array
     gamma: Array
-    beta: Array
+    beta: Array | None
+
+
+@dataclass(frozen=True)
+class GateParameters:
+    """The affine map of a sigmoid gate on attention's context."""
+
+    W: Array
+    """[H, A] or [H, H]"""
+    b: Array | None
 
 
 @dataclass(frozen=True)
 class AttentionParameters:
-    """Projections of one layer's attention; W_Q, W_K, W_V are the three slices of W_QKV."""
+    """Projections of one layer's attention; W_Q, W_K, W_V are the three slices of W_QKV.
+
+    Biases are None where `use_bias` is off; what belongs to a variant is None in the others.
+    """
 
     W_QKV: Array
     """[3, H, H]"""
-    b_QKV: Array
+    b_QKV: Array | None
     """[3, H]"""
     W_O: Array
-    b_O: Array
+    b_O: Array | None
+    gate: GateParameters | None = None
+    relative_bias: Array | None = None
+    """[buckets, A], of t5_bias: one table, the same memory in every layer"""
+    relative_keys: Array | None = None
+    """[2 T - 1, K], of relative_key"""
 
     @property
     def W_Q(self) -> Array:
@@ -133,21 +181,41 @@ class FeedForwardParameters:
     """H → I → H."""
 
     W1: Array
-    b1: Array
+    b1: Array | None
     W2: Array
-    b2: Array
+    b2: Array | None
+
+
+@dataclass(frozen=True)
+class GatedFeedForwardParameters:
+    """H → I, twice, → H."""
+
+    W1: Array
+    b1: Array | None
+    W3: Array
+    b3: Array | None
+    W2: Array
+    b2: Array | None
 
 
 @dataclass(frozen=True)
 class BlockParameters:
-    """Attention and feed-forward, with the LayerNorm behind each."""
+    """Attention and feed-forward, with the norm behind each, or before it."""
 
     attention: AttentionParameters
     gamma1: Array
-    beta1: Array
-    feed_forward: FeedForwardParameters
+    beta1: Array | None
+    feed_forward: FeedForwardParameters | GatedFeedForwardParameters
     gamma2: Array
-    beta2: Array
+    beta2: Array | None
+
+
+@dataclass(frozen=True)
+class NormParameters:
+    """The norm at the end of a pre-LN encoder."""
+
+    gamma: Array
+    beta: Array | None
 
 
 @dataclass(frozen=True)
@@ -155,9 +223,9 @@ class MLMHeadParameters:
     """Dense, LayerNorm and the decoder's bias; the decoder's matrix is the table of token embeddings."""
 
     W: Array
-    b: Array
+    b: Array | None
     gamma: Array
-    beta: Array
+    beta: Array | None
     b_vocabulary: Array
 
 
@@ -198,22 +266,41 @@ class Parameters(Mapping[str, Array]):
         v = self._views
         self.embeddings = EmbeddingParameters(
             v["token_embeddings"],
-            v["position_embeddings"],
+            v.get("position_embeddings"),
             v["segment_embeddings"],
             v["gamma_embeddings"],
-            v["beta_embeddings"],
+            v.get("beta_embeddings"),
         )
         self.layers = tuple(
             BlockParameters(
-                AttentionParameters(self._triple("W_Q", i), self._triple("b_Q", i), v[f"W_O_{i}"], v[f"b_O_{i}"]),
+                self._attention(i),
                 v[f"gamma1_{i}"],
-                v[f"beta1_{i}"],
-                FeedForwardParameters(v[f"W1_{i}"], v[f"b1_{i}"], v[f"W2_{i}"], v[f"b2_{i}"]),
+                v.get(f"beta1_{i}"),
+                self._feed_forward(i),
                 v[f"gamma2_{i}"],
-                v[f"beta2_{i}"],
+                v.get(f"beta2_{i}"),
             )
             for i in range(self.config.num_hidden_layers)
         )
+
+    def _attention(self, i: int) -> AttentionParameters:
+        v = self._views
+        return AttentionParameters(
+            self._triple("W_Q", i),
+            self._triple("b_Q", i) if f"b_Q_{i}" in v else None,
+            v[f"W_O_{i}"],
+            v.get(f"b_O_{i}"),
+            GateParameters(v[f"W_G_{i}"], v.get(f"b_G_{i}")) if f"W_G_{i}" in v else None,
+            v.get("relative_bias"),
+            v.get(f"relative_keys_{i}"),
+        )
+
+    def _feed_forward(self, i: int) -> FeedForwardParameters | GatedFeedForwardParameters:
+        v = self._views
+        W1, b1, W2, b2 = v[f"W1_{i}"], v.get(f"b1_{i}"), v[f"W2_{i}"], v.get(f"b2_{i}")
+        if f"W3_{i}" in v:
+            return GatedFeedForwardParameters(W1, b1, v[f"W3_{i}"], v.get(f"b3_{i}"), W2, b2)
+        return FeedForwardParameters(W1, b1, W2, b2)
 
     def _triple(self, first: str, layer: int) -> Array:
         """The three tensors from `first` of this layer on, as one view with a leading axis of 3."""
@@ -226,7 +313,13 @@ class Parameters(Mapping[str, Array]):
         """The masked-language-model head."""
         self.require_head("mlm")
         v = self._views
-        return MLMHeadParameters(v["W_mlm"], v["b_mlm"], v["gamma_mlm"], v["beta_mlm"], v["b_vocabulary"])
+        return MLMHeadParameters(v["W_mlm"], v.get("b_mlm"), v["gamma_mlm"], v.get("beta_mlm"), v["b_vocabulary"])
+
+    @property
+    def final(self) -> NormParameters | None:
+        """The norm at the end; None in post-LN models."""
+        v = self._views
+        return NormParameters(v["gamma_final"], v.get("beta_final")) if "gamma_final" in v else None
 
     @property
     def pooler(self) -> LinearParameters:
@@ -234,7 +327,7 @@ class Parameters(Mapping[str, Array]):
         return LinearParameters(self._views["W_pooler"], self._views["b_pooler"])
 
     def linear_head(self, head: str) -> LinearParameters:
-        """The affine map of the head `nsp`, `classifier` or `token_classifier`."""
+        """The affine map of a head other than `mlm`."""
         self.require_head(head)
         return LinearParameters(self._views[f"W_{head}"], self._views[f"b_{head}"])
 

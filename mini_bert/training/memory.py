@@ -88,7 +88,7 @@ def training_bytes(config: Config, in_flight: int, process_bytes: int = PROCESS_
         2 * vector,
         int((buffers + received) * vector),
         int(_SCATTERED * in_flight * _shard_bytes(config, rows)),
-        (_WHOLE_WORDS_MASKED if config.masking.whole_word else _MASKED)
+        (_WHOLE_WORDS_MASKED if config.masking.kind == "whole_word" else _MASKED)
         * train.batch_size
         * model.max_position_embeddings,
         int(_SCATTERED * _evaluation_bytes(config)),

@@ -27,6 +27,7 @@ _WITHOUT_EFFECT = {
         "keep_checkpoints",
         "on_save_error",
         "verify_ranks_every",
+        "activation_checkpointing",
     },
     "health": set(HealthConfig.model_fields),
     "evaluation": {"batch_size", "mask_seed"},
@@ -132,9 +133,10 @@ def check_same_training(config: Config, saved: Mapping[str, Any], checkpoint: Pa
     Raises:
         ConfigError: a setting that changes what is learned differs from the saved one; the message names it.
     """
+    then = Config(**saved).to_dict()  # what was not there yet was as it is by default
     for section, settings in config.to_dict().items():
         for name, value in settings.items():
-            before = saved.get(section, {}).get(name, value)
+            before = then[section][name]
             if value == before or name in _WITHOUT_EFFECT.get(section, ()):
                 continue
             if (section, name) == ("train", "steps") and value is None:

@@ -31,7 +31,7 @@ def test_only_the_given_options_override_what_presets_set(capsys):
         (["--train.in-flight", "auto"], "train", "in_flight", "auto"),
         (["--train.in-flight", "2"], "train", "in_flight", 2),
         (["--model.heads", "mlm", "nsp"], "model", "heads", ["mlm", "nsp"]),
-        (["--masking.whole-word"], "masking", "whole_word", True),
+        (["--masking.kind", "whole_word"], "masking", "kind", "whole_word"),
         (["--tokenizer.no-lowercase"], "tokenizer", "lowercase", False),
         (["--corpus", "a.txt", "b.txt", "--corpus", "novels=2"], "data", "corpus", ["a.txt", "b.txt", "novels=2"]),
         (["--data.corpus", "brown"], "data", "corpus", ["brown"]),

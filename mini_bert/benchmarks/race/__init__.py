@@ -1,0 +1,1 @@
+"""Who reaches a held-out loss first? Whole trainings beside transformers', on the same text, batches and masks."""
