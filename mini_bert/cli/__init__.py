@@ -17,6 +17,7 @@ from mini_bert.errors import InvalidInputError, MiniBertError, StorageError, nea
 VERBS = {
     "demo": "Learn a vocabulary and a model from this machine's Python documentation, and show what it knows",
     "pretrain": "Pre-train a model on any text by predicting hidden pieces",
+    "lr-find": "Try rising learning rates on a copy of a training, draw the curve, propose one",
     "runs list": "List the runs: how far, how good, how large, whether they hold",
     "runs show": "Show one run: its course, its checkpoints, what it was made of",
     "runs verify": "Compare every file of a run's checkpoints with its sha256",
@@ -36,6 +37,10 @@ VERBS = {
     "bugs run": "Train with and without a bug, side by side, and see what catches it",
     "convert": "Turn any Hugging Face BERT into a folder that opens here, and back",
     "numerics": "Compare float64, float32, bfloat16 and float16: error by layer, overflow, accuracy",
+    "study list": "List the studies that come with the package",
+    "study clock": "Measure how long a step of each piece takes: equal time becomes numbers of steps",
+    "study run": "Compare configurations at an equal budget over seeds; goes on where it was stopped",
+    "study show": "Show a study's table: differences to the baseline with intervals",
     "bench": "Measure speed and memory; with --against torch, beside PyTorch and transformers",
     "config show": "Print the whole configuration that presets, files and options add up to",
     "config diff": "Show where two configurations differ",

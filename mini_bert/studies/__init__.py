@@ -1,0 +1,1 @@
+"""Which is better? Configurations compared at an equal budget over seeds."""
