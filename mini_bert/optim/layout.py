@@ -18,6 +18,8 @@ class Tensor(NamedTuple):
     """0 for embeddings, 1 to L for the blocks, L + 1 for what stands on them."""
     hidden_matrix: bool
     """Whether it is a matrix between hidden states [in, out] in a block: neither a table, nor a head, nor a vector."""
+    table: bool = False
+    """Whether its rows are entries that are looked up one by one: embeddings, relative positions."""
 
     @property
     def part(self) -> slice:

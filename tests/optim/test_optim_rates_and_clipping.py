@@ -55,7 +55,7 @@ def test_shape(steps: int, ratio: float, schedule: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "schedule", "argument"), [(0, "linear", "step"), (11, "linear", "step"), (1, "cosine", "schedule")]
+    ("step", "schedule", "argument"), [(0, "linear", "step"), (11, "linear", "step"), (1, "cosinus", "schedule")]
 )
 def test_refused(step: int, schedule: str, argument: str) -> None:
     with pytest.raises(InvalidInputError) as error:
