@@ -18,6 +18,7 @@ class Window:
     loss: float = 0.0
     correct: float = 0.0
     grad_norm: float = 0.0
+    clipped: float = 0.0
     tokens: int = 0
     skipped: int = 0
     seconds: float = 0.0
@@ -34,14 +35,16 @@ class Window:
         self.loss += result.loss * result.masked
         self.correct += result.accuracy * result.masked
         self.grad_norm += result.grad_norm
+        self.clipped += result.clipped
 
     def means(self) -> dict[str, float]:
-        """Loss and accuracy over all masked tokens, gradient norm over steps."""
+        """Loss and accuracy over all masked tokens, gradient norm and clipped share over steps."""
         nothing = float("nan")
         return {
             "loss": self.loss / self.masked if self.masked else nothing,
             "accuracy": self.correct / self.masked if self.masked else nothing,
             "grad_norm": self.grad_norm / self.steps if self.steps else nothing,
+            "clipped": self.clipped / self.steps if self.steps else nothing,
             "tokens_per_second": self.tokens / self.seconds if self.seconds else nothing,
             "skipped": self.skipped,
         }

@@ -16,9 +16,10 @@ from mini_bert.config.schema import Config
 from mini_bert.model.bert import MiniBERT
 from mini_bert.ops.contract import Array
 from mini_bert.optim import adamw
-from mini_bert.optim.clipping import clip_scale, global_norm
+from mini_bert.optim.clipping import Clipped, clip
 from mini_bert.optim.schedules import learning_rate
 from mini_bert.random_streams import RandomStream
+from mini_bert.training.layout import layout_of
 from mini_bert.training.non_finite import NonFinite, find_non_finite
 from mini_bert.training.parallel import ShardPool
 
@@ -57,6 +58,8 @@ class StepResult(NamedTuple):
     """Whether the update was left out because loss or gradient were not finite."""
     found: NonFinite | None = None
     """Where a skipped step was not finite first."""
+    clipped: float = 0.0
+    """Share of the norms that clipping looked at and found too large."""
 
 
 def training_step(
@@ -74,22 +77,43 @@ def training_step(
         peak=config.train.lr,
         warmup_ratio=config.train.warmup_ratio,
         schedule=config.train.schedule,
+        warmup_steps=config.train.warmup_steps,
+        min_lr_ratio=config.train.min_lr_ratio,
+        power=config.train.power,
+        decay_ratio=config.train.decay_ratio,
     )
     tokens = batch.input_ids.size if batch.attention_mask is None else int(batch.attention_mask.sum())
-    loss_sum, n_masked, n_correct, norm = math.nan, 0, 0, math.nan
+    loss_sum, n_masked, n_correct, clipped = math.nan, 0, 0, Clipped(math.nan, 0.0, 0.0)
     gradient, dropout = None, RandomStream(config.run.seed, "dropout", step)
     try:
         loss_sum, n_masked, n_correct, gradient = pool.gradients(state.model, batch, dropout)
-        norm = global_norm(gradient) / max(n_masked, 1)
+        clipped = _clip(state, gradient, config, n_masked)
     except FloatingPointError:
         pass  # an overflow or a NaN on the way: recorded as a skipped step
-    skipped = gradient is None or not (math.isfinite(loss_sum) and math.isfinite(norm))
+    skipped = gradient is None or not (math.isfinite(loss_sum) and math.isfinite(clipped.norm))
     if gradient is not None and not skipped and n_masked:
-        _update(state, gradient, config, step, lr, clip_scale(norm, config.train.max_grad_norm) / n_masked, pool)
+        _update(state, gradient, config, step, lr, clipped.scale, pool)
     found = find_non_finite(state.model, batch, dropout, config.train.shards, gradient=gradient) if skipped else None
     state.step = step
     masked = max(n_masked, 1)
-    return StepResult(step, loss_sum / masked, n_correct / masked, norm, lr, tokens, n_masked, skipped, found)
+    loss, accuracy = loss_sum / masked, n_correct / masked
+    return StepResult(
+        step, loss, accuracy, clipped.norm, lr, tokens, n_masked, skipped, found, 0.0 if skipped else clipped.share
+    )
+
+
+def _clip(state: TrainingState, gradient: Array, config: Config, n_masked: int) -> Clipped:
+    """The mean gradient clipped as the configuration says."""
+    parameters, train = state.model.parameters, config.train
+    return clip(
+        gradient,
+        parameters.buffer,
+        layout_of(parameters.table),
+        kind=train.clipping,
+        divisor=max(n_masked, 1),
+        max_norm=train.max_grad_norm,
+        adaptive=train.adaptive_clip,
+    )
 
 
 def _update(

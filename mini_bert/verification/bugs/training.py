@@ -105,9 +105,9 @@ BUGS: tuple[Bug, ...] = (
         title="The norm that decides about clipping is that of the sum, not of the mean",
         edits=(
             Edit(
-                "training/step.py",
-                "norm = global_norm(gradient) / max(n_masked, 1)",
-                "norm = global_norm(gradient)",
+                "optim/clipping.py",
+                "norm = global_norm(gradients) / divisor",
+                "norm = global_norm(gradients)",
             ),
         ),
         seen="The order of clipping and scaling: milesial/Pytorch-UNet #468, Deci-AI/super-gradients #653, "
