@@ -237,6 +237,12 @@ class LinearParameters:
     b: Array
 
 
+def add_gradient(gradient: Array | None, part: Array | None) -> None:
+    """Add `part` to `gradient` in place; both are None for a bias that the model does not have."""
+    if gradient is not None and part is not None:
+        gradient += part
+
+
 class Parameters(Mapping[str, Array]):
     """Named views into one contiguous buffer; as a Mapping by name, as attributes by structure.
 

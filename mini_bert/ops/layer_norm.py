@@ -9,7 +9,7 @@
     dx̂   = dy γ                                                              (LN.6)
     dx   = (dx̂ − mean(dx̂) − x̂ mean(dx̂ x̂)) / sqrt(σ² + ε)                     (LN.7)
 
-Derivation: docs/derivations/layer_norm.md.
+Where there is no shift, β is None, and so is dβ. Derivation: docs/derivations/layer_norm.md.
 """
 
 from __future__ import annotations
@@ -30,10 +30,12 @@ class Saved(NamedTuple):
     """[..., 1]"""
     gamma: Array
     """[H]"""
+    shifted: bool
+    """Whether there is a β."""
 
 
-def forward(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-12) -> tuple[Array, Saved]:
-    """Return γ x̂ + β: `x` [..., H], `gamma` and `beta` [H] to y [..., H]."""
+def forward(x: Array, gamma: Array, beta: Array | None, *, eps: float = 1e-12) -> tuple[Array, Saved]:
+    """Return γ x̂ + β: `x` [..., H], `gamma` [H] and `beta` [H] or None to y [..., H]."""
     H = x.shape[-1]
     mean = row_sums(x) / H  # (LN.1)
     x_hat = x - mean
@@ -41,16 +43,17 @@ def forward(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-12) -> tuple
     inverse_deviation = 1.0 / np.sqrt(variance + eps)
     x_hat *= inverse_deviation  # (LN.3)
     y = x_hat * gamma
-    y += beta  # (LN.4)
-    return y, Saved(x_hat, inverse_deviation, gamma)
+    if beta is not None:
+        y += beta  # (LN.4)
+    return y, Saved(x_hat, inverse_deviation, gamma, beta is not None)
 
 
-def backward(dy: Array, saved: Saved) -> tuple[Array, Array, Array]:
-    """Return dx [..., H], dgamma [H] and dbeta [H]."""
-    x_hat, inverse_deviation, gamma = saved
+def backward(dy: Array, saved: Saved) -> tuple[Array, Array, Array | None]:
+    """Return dx [..., H], dgamma [H] and dbeta [H], None without a shift."""
+    x_hat, inverse_deviation, gamma, shifted = saved
     H = dy.shape[-1]
     dgamma = np.einsum("rh,rh->h", rows_of(dy), rows_of(x_hat))  # (LN.5)
-    dbeta = rows_of(dy).sum(axis=0)
+    dbeta = rows_of(dy).sum(axis=0) if shifted else None
     dx = dy * gamma  # (LN.6)
     mean = row_sums(dx) / H
     projection = row_dots(dx, x_hat) / H

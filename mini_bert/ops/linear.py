@@ -5,7 +5,7 @@
     dW = xᵀ dy, summed over all rows                                         (LIN.3)
     db = 1ᵀ dy, summed over all rows                                         (LIN.4)
 
-Derivation: docs/derivations/linear.md.
+Where there is no bias, b is None, and so is db. Derivation: docs/derivations/linear.md.
 """
 
 from __future__ import annotations
@@ -24,22 +24,25 @@ class Saved(NamedTuple):
     """[..., in]"""
     W: Array
     """[in, out]"""
+    biased: bool
+    """Whether there is a bias."""
 
 
-def forward(x: Array, W: Array, b: Array) -> tuple[Array, Saved]:
-    """Return `x W + b` (LIN.1): `x` [..., in], `W` [in, out], `b` [out] to y [..., out]."""
+def forward(x: Array, W: Array, b: Array | None) -> tuple[Array, Saved]:
+    """Return `x W + b` (LIN.1): `x` [..., in], `W` [in, out], `b` [out] or None to y [..., out]."""
     y = rows_of(x) @ W  # one large product, whatever the leading axes
-    y += b
-    return y.reshape(*x.shape[:-1], W.shape[1]), Saved(x, W)
+    if b is not None:
+        y += b
+    return y.reshape(*x.shape[:-1], W.shape[1]), Saved(x, W, b is not None)
 
 
-def backward(dy: Array, saved: Saved) -> tuple[Array, Array, Array]:
-    """Return dx [..., in], dW [in, out] and db [out]."""
-    x, W = saved
+def backward(dy: Array, saved: Saved) -> tuple[Array, Array, Array | None]:
+    """Return dx [..., in], dW [in, out] and db [out], None without a bias."""
+    x, W, biased = saved
     dy_rows = rows_of(dy)
     dx = (dy_rows @ W.T).reshape(x.shape)  # (LIN.2)
     dW = rows_of(x).T @ dy_rows  # (LIN.3)
-    db = dy_rows.sum(axis=0)  # (LIN.4)
+    db = dy_rows.sum(axis=0) if biased else None  # (LIN.4)
     return dx, dW, db
 
 

@@ -72,7 +72,7 @@ def operation(
     return output.detach().numpy(), [gradient.numpy() for gradient in gradients]
 
 
-def _linear(x: Any, W: Any, b: Any) -> Any:
+def _linear(x: Any, W: Any, b: Any = None) -> Any:
     from torch.nn import functional as F
 
     return F.linear(x, W.T, b)
@@ -89,6 +89,12 @@ def _layer_norm(x: Any, gamma: Any, beta: Any, *, eps: float = 1e-12) -> Any:
     from torch.nn import functional as F
 
     return F.layer_norm(x, x.shape[-1:], gamma, beta, eps)
+
+
+def _rms_norm(x: Any, gamma: Any, *, eps: float = 1e-12) -> Any:
+    from torch.nn import functional as F
+
+    return F.rms_norm(x, x.shape[-1:], gamma, eps)
 
 
 def _cross_entropy(logits: Any, *, targets: Any) -> Any:
@@ -147,6 +153,7 @@ _FUNCTIONS: dict[str, Any] = {
     "layer_norm": _layer_norm,
     "linear": _linear,
     "relu": lambda x: _activation("relu", x),
+    "rms_norm": _rms_norm,
     "softmax": _softmax,
     "tanh": lambda x: _activation("tanh", x),
 }

@@ -14,6 +14,7 @@ from mini_bert.ops import (
     layer_norm,
     linear,
     relu,
+    rms_norm,
     softmax,
     tanh,
 )
@@ -44,6 +45,11 @@ def test_cross_entropy() -> None:
 def test_layer_norm() -> None:
     """Forward: sum, shift, product and sum, division by σ, γ, β. Backward: γ and β 3, dx̂ 1, sum 1, dot 2, then 4."""
     assert layer_norm.cost(3, 7) == Cost(7 * 21, 11 * 21, 4 * 21 + 4 * 3)
+
+
+def test_rms_norm() -> None:
+    """Forward: product and sum, division by s, γ. Backward: γ 2, dx̂ 1, dot 2, then 3; kept: x̂, and 1/s for each row."""
+    assert rms_norm.cost(3, 7) == Cost(4 * 21, 8 * 21, 4 * 21 + 4 * 3)
 
 
 def test_linear() -> None:

@@ -26,6 +26,9 @@ def torch_output(name: str, tensors: list[Any], constants: dict[str, Any], saved
     if name == "layer_norm":
         x, gamma, beta = tensors
         return F.layer_norm(x, x.shape[-1:], gamma, beta, constants["eps"])
+    if name == "rms_norm":
+        norm = torch.nn.RMSNorm(tensors[0].shape[-1], constants["eps"], elementwise_affine=False)
+        return norm(tensors[0]) * tensors[1]
     if name == "cross_entropy":
         return F.cross_entropy(tensors[0], torch.from_numpy(constants["targets"]), reduction="sum")
     if name == "dropout":  # the draw is ours; what is done with it is compared

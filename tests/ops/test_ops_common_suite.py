@@ -257,6 +257,7 @@ SIZES: dict[str, tuple[tuple[tuple[int, ...], ...], dict[str, Any], tuple[int, .
     "layer_norm": (((R, C), (C,), (C,)), {}, (R, C)),
     "linear": (((R, C), (C, 20), (20,)), {}, (R, C, 20)),
     "relu": (((R, C),), {}, (R * C,)),
+    "rms_norm": (((R, C), (C,)), {}, (R, C)),
     "softmax": (((R, C),), {}, (R, C)),
     "tanh": (((R, C),), {}, (R * C,)),
 }

@@ -66,8 +66,8 @@ BUGS: tuple[Bug, ...] = (
         edits=(
             Edit(
                 "ops/linear.py",
-                "    db = dy_rows.sum(axis=0)  # (LIN.4)\n",
-                "    db = dy_rows.mean(axis=0)  # (LIN.4)\n",
+                "    db = dy_rows.sum(axis=0) if biased else None  # (LIN.4)\n",
+                "    db = dy_rows.mean(axis=0) if biased else None  # (LIN.4)\n",
             ),
         ),
         seen="deeplearning4j/deeplearning4j #366 (divided by the batch size twice), kvfrans/notes #5, mlpack/mlpack "

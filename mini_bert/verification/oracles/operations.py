@@ -32,12 +32,13 @@ def each_element(function: Callable[[Number], Number], x: Nested) -> Nested:
     return each_row(lambda row: [function(value) for value in row], x)
 
 
-def linear(x: Nested, W: Matrix, b: Vector) -> Nested:
-    """y_j = Σ_i x_i W_ij + b_j."""
-    columns = [[W[i][j] for i in range(len(W))] for j in range(len(b))]
+def linear(x: Nested, W: Matrix, b: Vector | None) -> Nested:
+    """y_j = Σ_i x_i W_ij + b_j, or without b."""
+    columns = [[W[i][j] for i in range(len(W))] for j in range(len(W[0]))]
 
     def map_row(row: Vector) -> Vector:
-        return [b[j] + dot(row, columns[j]) for j in range(len(b))]
+        products = [dot(row, column) for column in columns]
+        return products if b is None else [b[j] + products[j] for j in range(len(b))]
 
     return each_row(map_row, x)
 
@@ -47,14 +48,25 @@ def embedding(E: Matrix, *, ids: Nested) -> Nested:
     return each_row(lambda row: [list(E[int(i)]) for i in row], ids)
 
 
-def layer_norm(x: Nested, gamma: Vector, beta: Vector, *, eps: float = 1e-12) -> Nested:
+def layer_norm(x: Nested, gamma: Vector, beta: Vector | None, *, eps: float = 1e-12) -> Nested:
     """Subtract the mean, divide by the root of the mean square deviation plus ε, stretch and shift."""
 
     def normalise(row: Vector) -> Vector:
         mean = total(row) / len(row)
         deviations = [value - mean for value in row]
         deviation = sqrt(dot(deviations, deviations) / len(row) + eps)
-        return [gamma[h] * deviations[h] / deviation + beta[h] for h in range(len(row))]
+        stretched = [gamma[h] * deviations[h] / deviation for h in range(len(row))]
+        return stretched if beta is None else [stretched[h] + beta[h] for h in range(len(row))]
+
+    return each_row(normalise, x)
+
+
+def rms_norm(x: Nested, gamma: Vector, *, eps: float = 1e-12) -> Nested:
+    """Divide by the root of the mean square plus ε, and stretch."""
+
+    def normalise(row: Vector) -> Vector:
+        root = sqrt(dot(row, row) / len(row) + eps)
+        return [gamma[h] * row[h] / root for h in range(len(row))]
 
     return each_row(normalise, x)
 
@@ -168,6 +180,7 @@ ORACLES: dict[str, Callable[..., Nested]] = {
     "layer_norm": layer_norm,
     "linear": linear,
     "relu": relu,
+    "rms_norm": rms_norm,
     "softmax": softmax,
     "tanh": tanh,
 }
