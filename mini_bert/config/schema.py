@@ -41,13 +41,16 @@ class EvaluationConfig(Section):
 
 
 class RunConfig(Section):
-    """Where and how to run; of all this, only the seed changes the result."""
+    """Where and how to run; of all this, only `seed` and `start` change the result."""
 
     name: str | None = Field(None, description="name of the run's folder; null: corpus and time")
     directory: str = Field("runs", description="folder that holds the runs")
     seed: Integer = Field(0, ge=0, lt=2**64, description="seed of every random draw")
     threads: Integer | None = Field(None, ge=1, description="worker threads; null: one a core")
     resume: str | None = Field(None, description="auto: the run's newest checkpoint; or a checkpoint's path")
+    start: str | None = Field(
+        None, description="weights that a new run begins with: a run, checkpoint or model folder; null: drawn"
+    )
     trackers: Annotated[tuple[Literal["tensorboard", "wandb", "mlflow"], ...], BeforeValidator(listed)] = Field(
         (), description="where the records of metrics.jsonl go too"
     )

@@ -18,6 +18,7 @@ from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
 from mini_bert.training.checkpoint import environment, load_checkpoint, save_checkpoint
 from mini_bert.training.checkpoint_folders import FOLDER, checkpoints, retire_newer, saved_in_turn, step_of, verified
+from mini_bert.training.first_model import first_model
 from mini_bert.training.health import Health, not_finite_in
 from mini_bert.training.parallel import ShardPool
 from mini_bert.training.phases import References, references_of
@@ -130,7 +131,7 @@ class Course:
         found = self.ranks.on_first(lambda: _to_go_back_to(self.run))
         self.ranks.on_first(lambda: retire_newer(self.run, -1 if found is None else step_of(found)))
         if found is None:
-            model = MiniBERT(self.config.model, seed=self.config.run.seed)
+            model = first_model(self.config, self.state.model.tokenizer)
             self._take(TrainingState.fresh(model))
             self.progress, self.good = Progress(), None
             self.health.rolled_back(left, 0)
@@ -153,7 +154,7 @@ class Course:
 
 def from_nothing(config: Config, run: Path, tokens: TokenCorpus, pool: ShardPool, ranks: Ranks) -> Course:
     """A course before step 1."""
-    model = MiniBERT(config.model, seed=config.run.seed, tokenizer=tokens.tokenizer)
+    model = first_model(config, tokens.tokenizer)
     return _course(config, run, TrainingState.fresh(model), tokens, pool, ranks)
 
 

@@ -1,0 +1,67 @@
+"""The model before step 1: drawn from the seed, or with the weights of another training without its optimiser.
+
+What is begun from given weights is a training of its own: step 1, new moments, its own schedule and order of rows.
+Heads that the weights lack are drawn. A branch that also goes on with the moments is `run.resume` under another name.
+"""
+
+from __future__ import annotations
+
+from mini_bert.config.schema import Config, ModelConfig
+from mini_bert.errors import ConfigError
+from mini_bert.model.bert import MiniBERT
+from mini_bert.model.pretrained import from_pretrained
+from mini_bert.text.wordpiece import WordPiece
+from mini_bert.training.model_lookup import find_model
+
+FREE = frozenset(
+    {
+        "hidden_dropout_prob",
+        "attention_probs_dropout_prob",
+        "initializer",
+        "initializer_range",
+        "scale_residual_init",
+        "decoder_bias_init",
+        "heads",
+        "pooler",
+        "num_labels",
+        "labels",
+    }
+)
+"""Settings of the model that may differ from those of the weights: what it computes of ids stays the same."""
+
+
+def first_model(config: Config, tokenizer: WordPiece | None) -> MiniBERT:
+    """The model that step 1 begins with.
+
+    Raises:
+        CheckpointError: `run.start` names no model, or one that does not hold.
+        ConfigError: its architecture or its vocabulary is another one.
+    """
+    model = MiniBERT(config.model, seed=config.run.seed, tokenizer=tokenizer)
+    if config.run.start is None:
+        return model
+    given = from_pretrained(find_model(config.run.start, config.run.directory))
+    odd = differing(config.model, given.config)
+    if odd is not None:
+        raise ConfigError(
+            "run.start",
+            got=f"{config.run.start}, weights of a model with {odd} {getattr(given.config, odd)!r}",
+            expected=f"{odd} {getattr(config.model, odd)!r}, as model.{odd} says",
+        )
+    if tokenizer is not None and given.tokenizer is not None and given.tokenizer.fingerprint != tokenizer.fingerprint:
+        raise ConfigError(
+            "run.start",
+            got=f"{config.run.start}, weights that were trained with another vocabulary",
+            expected="the vocabulary of this corpus and these settings",
+            advice="--tokenizer.vocab-file takes the vocab.txt of the weights' folder.",
+        )
+    for name in model.parameters:
+        if name in given.parameters:
+            model.parameters[name][...] = given.parameters[name]
+    return model
+
+
+def differing(one: ModelConfig, other: ModelConfig) -> str | None:
+    """The first setting by which two models compute different things of the same weights; None if there is none."""
+    settings = (name for name in ModelConfig.model_fields if name not in FREE)
+    return next((name for name in settings if getattr(one, name) != getattr(other, name)), None)

@@ -1,0 +1,68 @@
+"""run.start: another training's weights, a new optimiser, and what does not fit is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mini_bert.errors import CheckpointError, ConfigError
+from mini_bert.model.bert import MiniBERT
+from mini_bert.training.course import from_nothing
+from mini_bert.training.first_model import first_model
+from mini_bert.training.parallel import ShardPool
+from mini_bert.training.pretrain import pretrain
+from mini_bert.training.ranks import Ranks
+
+
+@pytest.fixture
+def given(configured, tokens):
+    return pretrain(configured(train__steps=5, run__name="given"), tokens=tokens)
+
+
+def test_the_weights_are_the_given_ones_and_the_moments_new(configured, tokens, given, tmp_path):
+    config = configured(run__start="given", run__name="after", run__seed=3)
+    with ShardPool(1, config.train.shards) as pool:
+        course = from_nothing(config, tmp_path / "runs" / "after", tokens, pool, Ranks())
+    np.testing.assert_array_equal(course.state.model.parameters.buffer, given.model.parameters.buffer)
+    assert course.state.step == 0
+    assert not any(vector.any() for vector in course.state.optimizer)
+
+
+def test_a_run_from_weights_goes_on_to_the_same_bits(configured, tokens, given):
+    whole = pretrain(configured(run__start=str(given.checkpoint), run__name="whole", train__steps=8), tokens=tokens)
+    drawn = pretrain(configured(run__name="drawn", train__steps=8), tokens=tokens)
+    assert whole.sha256 != drawn.sha256
+    settings = {"run__start": str(given.checkpoint), "run__name": "halves", "train__steps": 8}
+
+    class Interrupted(Exception):
+        pass
+
+    def at_once(model):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Interrupted
+        return {}
+
+    calls: list[int] = []
+    with pytest.raises(Interrupted):
+        pretrain(configured(**settings, train__evaluate_every=4), tokens=tokens, evaluate=at_once)
+    resumed = pretrain(configured(**settings, train__evaluate_every=4, run__resume="auto"), tokens=tokens)
+    assert resumed.sha256 == whole.sha256
+
+
+def test_heads_that_the_weights_lack_are_drawn(configured, tokens, given):
+    model = first_model(configured(run__start="given", model__heads=("mlm", "nsp")), tokens.tokenizer)
+    fresh = MiniBERT(model.config, seed=0)
+    np.testing.assert_array_equal(model.parameters["W_nsp"], fresh.parameters["W_nsp"])
+    np.testing.assert_array_equal(model.parameters["W1_1"], given.model.parameters["W1_1"])
+
+
+@pytest.mark.parametrize("change", [{"model__hidden_size": 64}, {"model__hidden_act": "relu"}])
+def test_other_architectures_are_refused(configured, tokens, given, change):
+    with pytest.raises(ConfigError, match=r"run\.start.*" + next(iter(change)).removeprefix("model__")):
+        first_model(configured(run__start="given", **change), tokens.tokenizer)
+
+
+def test_no_such_weights(configured, tokens):
+    with pytest.raises(CheckpointError, match="givn"):
+        first_model(configured(run__start="givn"), tokens.tokenizer)
