@@ -9,6 +9,7 @@ recorded with every run and every benchmark, and a resume under another one says
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
@@ -128,3 +129,13 @@ def _lines(path: Path) -> list[str]:
     with suppress(OSError):
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
     return []
+
+
+def processor_name() -> str:
+    """What the processor calls itself; its architecture where it does not."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    named = (line.partition(":")[2].strip() for line in text.splitlines() if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine()

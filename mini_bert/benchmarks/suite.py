@@ -24,7 +24,7 @@ from mini_bert.benchmarks.tables import plain_text
 from mini_bert.benchmarks.workload import Workload, make_workload, vocabulary
 from mini_bert.config.schema import ModelConfig
 from mini_bert.errors import InvalidInputError, MissingExtraError
-from mini_bert.machine import available_cores
+from mini_bert.machine import available_cores, processor_name
 
 Report = Callable[[str], None]
 
@@ -242,7 +242,7 @@ def _machine(threads: int, training: Contest, load_before: float) -> Machine:
         versions |= entry.facts.get("versions", {})
     facts = _processor_facts()
     return Machine(
-        processor=facts.get("model name") or platform.processor() or platform.machine(),
+        processor=processor_name(),
         cores=available_cores(),
         threads=threads,
         bfloat16=bool({"avx512_bf16", "amx_bf16", "bf16"} & set(facts.get("flags", facts.get("Features", "")).split())),

@@ -42,6 +42,7 @@ VERBS = {
     "study run": "Compare configurations at an equal budget over seeds; goes on where it was stopped",
     "study show": "Show a study's table: differences to the baseline with intervals",
     "bench": "Measure speed and memory; with --against torch, beside PyTorch and transformers",
+    "race": "Train beside transformers on the same text: who reaches which held-out loss how much sooner?",
     "config show": "Print the whole configuration that presets, files and options add up to",
     "config diff": "Show where two configurations differ",
     "config validate": "Check a configuration file without using it",

@@ -9,8 +9,6 @@ goes on from its last checkpoint.
 from __future__ import annotations
 
 import json
-import os
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +27,79 @@ CURVE_NAME = "curve.jsonl"
 _SAVE_EVERY = 250
 
 
+class Training:
+    """Model, optimiser and schedule of transformers and PyTorch."""
+
+    def __init__(self, config: Config, threads: int) -> None:
+        import torch
+        from transformers import get_scheduler
+
+        torch.set_num_threads(threads)
+        torch.manual_seed(config.run.seed)
+        train, steps = config.train, config.train.steps
+        assert steps is not None
+        self._max_norm = train.max_grad_norm
+        self._clip = torch.nn.utils.clip_grad_norm_
+        self.model = _model(config)
+        self.model.train()
+        decay = config.optimizer.weight_decay
+        self._optimizer = torch.optim.AdamW(self.model.parameters(), lr=train.lr, weight_decay=decay)
+        warm_up = round(train.warmup_ratio * steps)
+        self._schedule = get_scheduler("linear", self._optimizer, num_warmup_steps=warm_up, num_training_steps=steps)
+
+    @staticmethod
+    def inputs(batch: Batch) -> dict[str, Any]:
+        """A batch as BertForMaskedLM takes it: a label of -100 where nothing is masked."""
+        import torch
+
+        labels = np.full(batch.input_ids.size, -100)
+        labels[batch.masked_positions] = batch.target_ids
+        mask = np.ones(batch.input_ids.shape, np.int64) if batch.attention_mask is None else batch.attention_mask
+        return {
+            "input_ids": torch.from_numpy(batch.input_ids.astype(np.int64)),
+            "attention_mask": torch.from_numpy(mask.astype(np.int64)),
+            "labels": torch.from_numpy(labels.reshape(batch.input_ids.shape)),
+        }
+
+    def step(self, inputs: dict[str, Any]) -> float:
+        """One update; returns the mean loss in nats."""
+        loss = self.model(**inputs).loss
+        loss.backward()
+        self._clip(self.model.parameters(), self._max_norm)
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad()
+        return float(loss.item())
+
+    def save(self, path: Path, **counters: Any) -> None:
+        """Write everything that the next step depends on."""
+        import torch
+
+        parts = {"model": self.model, "optimizer": self._optimizer, "schedule": self._schedule}
+        contents = {name: part.state_dict() for name, part in parts.items()}
+        torch.save({**contents, "random": torch.get_rng_state(), **counters}, f"{path}.new")
+        Path(f"{path}.new").replace(path)
+
+    def restore(self, path: Path) -> dict[str, Any]:
+        """Go on from what `save` wrote; returns it."""
+        import torch
+
+        saved: dict[str, Any] = torch.load(path, weights_only=True)
+        for name, part in (("model", self.model), ("optimizer", self._optimizer), ("schedule", self._schedule)):
+            part.load_state_dict(saved[name])
+        torch.set_rng_state(saved["random"])
+        return saved
+
+    def as_ours(self, config: Config) -> MiniBERT:
+        """Its weights in our model, which scores faster, and by the same code as ours."""
+        ours = MiniBERT(config.model)
+        tensors = {name: tensor.detach().numpy() for name, tensor in self.model.state_dict().items()}
+        for row in ours.parameters.table:
+            tensor = tensors[row.hugging_face]
+            ours.parameters[row.name][...] = tensor.T if row.transposed else tensor
+        return ours
+
+
 def train(
     folder: Path,
     config: Config,
@@ -37,67 +108,26 @@ def train(
     threads: int,
     told: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> Path:
-    """Train `config.train.steps` steps; returns the file of `{"step", "seconds", "loss", …}`, one record a line.
-
-    `seconds` are those spent on steps alone: batches are made and the model is scored off the clock.
-    """
-    import torch
-    from transformers import get_scheduler
-
-    torch.set_num_threads(threads)
-    torch.manual_seed(config.run.seed)
-    assert config.train.steps is not None
-    steps, model = config.train.steps, _model(config)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.train.lr, weight_decay=config.optimizer.weight_decay)
-    warm_up = round(config.train.warmup_ratio * steps)
-    schedule = get_scheduler("linear", optimizer, num_warmup_steps=warm_up, num_training_steps=steps)
+    """Train `config.train.steps` steps; returns the file of `{"step", "loss", "interval"}`, one record a line."""
+    steps = config.train.steps
+    assert steps is not None
+    training = Training(config, threads)
     stream = BatchStream(tokens.train, config, tokens.tokenizer)
     held_out = held_out_batches(tokens.held_out, config, tokens.tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
     curve, state = folder / CURVE_NAME, folder / STATE_NAME
-    done, seconds = 0, 0.0
-    if state.exists():
-        saved = torch.load(state, weights_only=True)
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
-        schedule.load_state_dict(saved["schedule"])
-        torch.set_rng_state(saved["random"])
-        done, seconds = saved["step"], saved["seconds"]
+    done = training.restore(state)["step"] if state.exists() else 0
     _keep_until(curve, done)
-    model.train()
     for step in range(done + 1, steps + 1):
-        inputs = _inputs(stream.batch(step - 1))
-        begin = time.perf_counter()
-        loss = model(**inputs).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.train.max_grad_norm)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        seconds += time.perf_counter() - begin
+        loss = training.step(training.inputs(stream.batch(step - 1)))
         if step % config.train.evaluate_every == 0 or step == steps:
-            result = evaluate_masked_lm(_as_ours(model, config), held_out)
-            record = {
-                "step": step,
-                "seconds": seconds,
-                "loss": result.loss,
-                "interval": list(result.loss_interval),
-                "train_loss": loss.item(),
-            }
+            result = evaluate_masked_lm(training.as_ours(config), held_out)
+            record = {"step": step, "loss": result.loss, "interval": list(result.loss_interval), "train_loss": loss}
             with curve.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(record) + "\n")
             told(record)
         if step % _SAVE_EVERY == 0 or step == steps:
-            contents = {
-                "model": model.state_dict(),
-                "optimizer": optimizer.state_dict(),
-                "schedule": schedule.state_dict(),
-                "random": torch.get_rng_state(),
-                "step": step,
-                "seconds": seconds,
-            }
-            torch.save(contents, f"{state}.new")
-            os.replace(f"{state}.new", state)
+            training.save(state, step=step)
     return curve
 
 
@@ -116,29 +146,6 @@ def _model(config: Config) -> Any:
             max_position_embeddings=shape.max_position_embeddings,
         )
     )
-
-
-def _inputs(batch: Batch) -> dict[str, Any]:
-    import torch
-
-    labels = np.full(batch.input_ids.size, -100)
-    labels[batch.masked_positions] = batch.target_ids
-    mask = np.ones(batch.input_ids.shape, np.int64) if batch.attention_mask is None else batch.attention_mask
-    return {
-        "input_ids": torch.from_numpy(batch.input_ids.astype(np.int64)),
-        "attention_mask": torch.from_numpy(mask.astype(np.int64)),
-        "labels": torch.from_numpy(labels.reshape(batch.input_ids.shape)),
-    }
-
-
-def _as_ours(model: Any, config: Config) -> MiniBERT:
-    """Its weights in our model, which scores faster and by the same code as ours."""
-    ours = MiniBERT(config.model)
-    tensors = {name: tensor.detach().numpy() for name, tensor in model.state_dict().items()}
-    for row in ours.parameters.table:
-        tensor = tensors[row.hugging_face]
-        ours.parameters[row.name][...] = tensor.T if row.transposed else tensor
-    return ours
 
 
 def _keep_until(curve: Path, step: int) -> None:
