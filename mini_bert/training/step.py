@@ -96,9 +96,17 @@ def training_step(
     found = find_non_finite(state.model, batch, dropout, config.train.shards, gradient=gradient) if skipped else None
     state.step = step
     masked = max(n_masked, 1)
-    loss, accuracy = loss_sum / masked, n_correct / masked
     return StepResult(
-        step, loss, accuracy, clipped.norm, lr, tokens, n_masked, skipped, found, 0.0 if skipped else clipped.share
+        step,
+        loss_sum / masked,
+        n_correct / masked,
+        clipped.norm,
+        lr,
+        tokens,
+        n_masked,
+        skipped,
+        found,
+        0.0 if skipped else clipped.share,
     )
 
 
