@@ -15,13 +15,14 @@ import numpy as np
 from mini_bert.batch import Batch
 from mini_bert.config.schema import ModelConfig
 from mini_bert.errors import InvalidInputError, NonFiniteError
-from mini_bert.model import attention, block, embeddings
+from mini_bert.model import attention, block, embeddings, norms, pre_norm_block
 from mini_bert.model.forward_pass import Pass, Reading
 from mini_bert.model.gradients import MiniBERTGradients
 from mini_bert.model.heads import HEADS
 from mini_bert.model.initialization import initialize
 from mini_bert.model.inputs import check_batch, check_hidden, check_inputs
-from mini_bert.model.parameters import Parameters
+from mini_bert.model.norms import norm_backward, norm_forward
+from mini_bert.model.parameters import Parameters, add_gradient
 from mini_bert.model.trace import Cache, Recorder
 from mini_bert.ops import cross_entropy, softmax
 from mini_bert.ops.contract import Array, Tap, identity
@@ -34,12 +35,18 @@ FLOAT_ERRORS: dict[str, Any] = {"divide": "raise", "over": "raise", "invalid": "
 """What NumPy does in our passes: an overflow or a NaN is an error where it happens; an underflow is a zero."""
 
 
+BLOCKS: dict[str, Any] = {"post": block, "pre": pre_norm_block}
+"""By `norm_placement` of the configuration."""
+
+
 class EncoderSaved(NamedTuple):
     """What the backward pass needs of embeddings and blocks."""
 
     run: Pass
     embeddings: embeddings.Saved
-    blocks: tuple[block.Saved, ...]
+    blocks: tuple[Any, ...]
+    """What each block keeps; or, with activation checkpointing, its input [B, T, H] for all but the last."""
+    final: norms.Saved | None
     read: Reading | None
 
 
@@ -102,27 +109,55 @@ class MiniBERT:
     # --- the two halves of a pass -----------------------------------------------------------------------------------
 
     def encode_forward(
-        self, ids_BT: Array, types_BT: Array | None, run: Pass, read: Reading | None = None
+        self,
+        ids_BT: Array,
+        types_BT: Array | None,
+        run: Pass,
+        read: Reading | None = None,
+        *,
+        activation_checkpointing: bool = False,
     ) -> tuple[Array, EncoderSaved]:
-        """Embeddings and blocks: hidden states [B, T, H], or [M, H] at the positions in `read`. Inputs are trusted."""
+        """Embeddings and blocks: hidden states [B, T, H], or [M, H] at the positions in `read`. Inputs are trusted.
+
+        With `activation_checkpointing`, blocks keep their input alone and `encode_backward` computes the rest anew
+        (Chen et al. 2016, section 3); the last block keeps everything, since it is the first that is undone.
+        """
         parameters, config = self.parameters, self.config
         x, embeddings_saved = embeddings.embeddings_forward(ids_BT, types_BT, parameters.embeddings, config, run)
-        blocks = []
+        blocks: list[Any] = []
         last = len(parameters.layers) - 1
         for i, layer in enumerate(parameters.layers):
-            x, saved = block.block_forward(x, layer, config, run, f"layer_{i}", read if i == last else None)
-            blocks.append(saved)
-        return x, EncoderSaved(run, embeddings_saved, tuple(blocks), read)
+            y, saved = BLOCKS[config.norm_placement].block_forward(
+                x, layer, config, run, f"layer_{i}", read if i == last else None
+            )
+            blocks.append(x if activation_checkpointing and i < last else saved)
+            x = y
+        final, final_saved = parameters.final, None
+        if final is not None:
+            x, final_saved = norm_forward(x, final.gamma, final.beta, config)  # (PRE.3)
+            x = run.tap("encoder.output", x)
+        return x, EncoderSaved(run, embeddings_saved, tuple(blocks), final_saved, read)
 
     def encode_backward(self, dx: Array, saved: EncoderSaved, grads: Parameters, tap: Tap = identity) -> None:
-        """Undo `encode_forward`, last block first, and add all gradients to `grads`."""
-        parameters, config = self.parameters, self.config
+        """Undo `encode_forward`, last block first, and add all gradients to `grads`.
+
+        A block that kept its input alone is computed again as before: the same dropout, since that is a function of
+        its place, and the same tap, which sees the intermediates a second time.
+        """
+        parameters, config, blocks = self.parameters, self.config, BLOCKS[self.config.norm_placement]
         run = saved.run._replace(tap=tap)
+        if saved.final is not None:
+            assert grads.final is not None
+            dx, dgamma, dbeta = norm_backward(run.tap("encoder.output", dx), saved.final)
+            grads.final.gamma[...] += dgamma
+            add_gradient(grads.final.beta, dbeta)
         last = len(parameters.layers) - 1
         for i in range(last, -1, -1):
             read = saved.read if i == last else None
-            layer, dlayer = parameters.layers[i], grads.layers[i]
-            dx = block.block_backward(dx, saved.blocks[i], layer, dlayer, config, run, f"layer_{i}", read)
+            layer, dlayer, kept = parameters.layers[i], grads.layers[i], saved.blocks[i]
+            if isinstance(kept, np.ndarray):
+                _, kept = blocks.block_forward(kept, layer, config, saved.run, f"layer_{i}", read)
+            dx = blocks.block_backward(dx, kept, layer, dlayer, config, run, f"layer_{i}", read)
         embeddings.embeddings_backward(dx, saved.embeddings, grads.embeddings, run)
 
     # --- everything, recorded ---------------------------------------------------------------------------------------
@@ -213,6 +248,8 @@ class MiniBERT:
         gradients: Parameters | MiniBERTGradients,
         dropout: RandomStream | None = None,
         tap: Tap = identity,
+        *,
+        activation_checkpointing: bool = False,
     ) -> tuple[float, int]:
         """The summed loss over the masked positions of `batch`; its gradient is added to `gradients`.
 
@@ -221,6 +258,8 @@ class MiniBERT:
             gradients: parameters of the same shape, or a MiniBERTGradients; added to, never cleared.
             dropout: random numbers for dropout; None: no dropout.
             tap: sees the intermediates of the forward pass.
+            activation_checkpointing: keep each block's input only and compute the rest anew in the backward pass: less
+                memory, more time, the same bits; `tap` sees all but the last block twice.
 
         Returns:
             `(loss_sum, n_masked)`, the sum in nats and M; their quotient over all shards is the mean loss.
@@ -238,7 +277,7 @@ class MiniBERT:
         if targets.size == 0:
             return 0.0, 0
         with np.errstate(**FLOAT_ERRORS):
-            logits_MV, encoder_saved, head_saved = self._mlm_forward(batch, dropout, tap)
+            logits_MV, encoder_saved, head_saved = self._mlm_forward(batch, dropout, tap, activation_checkpointing)
             loss, loss_saved = cross_entropy.forward(logits_MV, targets=targets)
             (dlogits_MV,) = cross_entropy.backward(np.ones((), self.dtype), loss_saved)
             dx_MH = HEADS["mlm"][1](
@@ -247,13 +286,17 @@ class MiniBERT:
             self.encode_backward(dx_MH, encoder_saved, grads)
         return loss.item(), targets.size
 
-    def _mlm_forward(self, batch: Batch, dropout: RandomStream | None, tap: Tap) -> tuple[Array, EncoderSaved, Any]:
+    def _mlm_forward(
+        self, batch: Batch, dropout: RandomStream | None, tap: Tap, activation_checkpointing: bool = False
+    ) -> tuple[Array, EncoderSaved, Any]:
         self.parameters.require_head("mlm")
         B, T = batch.input_ids.shape
         assert batch.masked_positions is not None
         run = Pass(B, T, batch.attention_mask, dropout, batch.first_row, tap)
         read = Reading.of(batch.masked_positions, B, T)
-        x_MH, encoder_saved = self.encode_forward(batch.input_ids, batch.token_type_ids, run, read)
+        x_MH, encoder_saved = self.encode_forward(
+            batch.input_ids, batch.token_type_ids, run, read, activation_checkpointing=activation_checkpointing
+        )
         logits_MV, head_saved = HEADS["mlm"][0](x_MH, self.parameters, self.config, run)
         return logits_MV, encoder_saved, head_saved
 

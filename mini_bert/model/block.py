@@ -9,14 +9,18 @@ else is computed at these M positions only: the same numbers, since no later ope
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mini_bert.config.schema import ModelConfig
-from mini_bert.model import attention, feed_forward
+from mini_bert.model import attention, feed_forward, gated_feed_forward, norms
 from mini_bert.model.forward_pass import Pass, Reading
-from mini_bert.model.parameters import BlockParameters
-from mini_bert.ops import dropout, layer_norm
+from mini_bert.model.norms import norm_backward, norm_forward
+from mini_bert.model.parameters import BlockParameters, add_gradient
+from mini_bert.ops import dropout
 from mini_bert.ops.contract import Array
+
+FEED_FORWARDS: dict[str, Any] = {"plain": feed_forward, "gated": gated_feed_forward}
+"""By `feed_forward` of the configuration."""
 
 
 class Saved(NamedTuple):
@@ -24,30 +28,30 @@ class Saved(NamedTuple):
 
     attention: attention.Saved
     dropout1: dropout.Saved
-    norm1: layer_norm.Saved
-    feed_forward: feed_forward.Saved
+    norm1: norms.Saved
+    feed_forward: Any
     dropout2: dropout.Saved
-    norm2: layer_norm.Saved
+    norm2: norms.Saved
 
 
 def block_forward(
     x_BTH: Array, params: BlockParameters, config: ModelConfig, run: Pass, name: str, read: Reading | None = None
 ) -> tuple[Array, Saved]:
     """Return y [B, T, H], or [M, H] for the positions in `read` (BLOCK.1-2)."""
-    p, eps = config.hidden_dropout_prob, config.layer_norm_eps
+    p = config.hidden_dropout_prob
     a, attention_saved = attention.attention_forward(x_BTH, params.attention, config, run, f"{name}.attention", read)
     a, dropout1_saved = run.drop(a, p, f"{name}.attention", read)
     sum1 = a + (x_BTH if read is None else read.gather(x_BTH))
     sum1 = run.tap(f"{name}.attention.sum", sum1)
-    u, norm1_saved = layer_norm.forward(sum1, params.gamma1, params.beta1, eps=eps)
+    u, norm1_saved = norm_forward(sum1, params.gamma1, params.beta1, config)
     u = run.tap(f"{name}.attention.output", u)
 
-    f, feed_forward_saved = feed_forward.feed_forward_forward(
+    f, feed_forward_saved = FEED_FORWARDS[config.feed_forward].feed_forward_forward(
         u, params.feed_forward, config, run, f"{name}.feed_forward"
     )
     f, dropout2_saved = run.drop(f, p, f"{name}.feed_forward", read)
     sum2 = run.tap(f"{name}.feed_forward.sum", f + u)
-    y, norm2_saved = layer_norm.forward(sum2, params.gamma2, params.beta2, eps=eps)
+    y, norm2_saved = norm_forward(sum2, params.gamma2, params.beta2, config)
     saved = Saved(attention_saved, dropout1_saved, norm1_saved, feed_forward_saved, dropout2_saved, norm2_saved)
     return run.tap(f"{name}.output", y), saved
 
@@ -63,19 +67,19 @@ def block_backward(
     read: Reading | None = None,
 ) -> Array:
     """Add the gradients to `grads` and return dx [B, T, H]."""
-    dsum2, dgamma2, dbeta2 = layer_norm.backward(run.tap(f"{name}.output", dy), saved.norm2)
+    dsum2, dgamma2, dbeta2 = norm_backward(run.tap(f"{name}.output", dy), saved.norm2)
     grads.gamma2[...] += dgamma2
-    grads.beta2[...] += dbeta2
+    add_gradient(grads.beta2, dbeta2)
     dsum2 = run.tap(f"{name}.feed_forward.sum", dsum2)
     (df,) = dropout.backward(dsum2, saved.dropout2)
-    du = feed_forward.feed_forward_backward(
+    du = FEED_FORWARDS[config.feed_forward].feed_forward_backward(
         df, saved.feed_forward, grads.feed_forward, config, run, f"{name}.feed_forward"
     )
     du += dsum2  # the residual path
 
-    dsum1, dgamma1, dbeta1 = layer_norm.backward(run.tap(f"{name}.attention.output", du), saved.norm1)
+    dsum1, dgamma1, dbeta1 = norm_backward(run.tap(f"{name}.attention.output", du), saved.norm1)
     grads.gamma1[...] += dgamma1
-    grads.beta1[...] += dbeta1
+    add_gradient(grads.beta1, dbeta1)
     dsum1 = run.tap(f"{name}.attention.sum", dsum1)
     (da,) = dropout.backward(dsum1, saved.dropout1)
     dx_BTH, dqueries_MH = attention.attention_backward(

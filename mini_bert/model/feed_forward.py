@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from mini_bert.config.schema import ModelConfig
 from mini_bert.model.forward_pass import Pass
-from mini_bert.model.parameters import FeedForwardParameters
+from mini_bert.model.parameters import FeedForwardParameters, add_gradient
 from mini_bert.ops import gelu, gelu_new, linear, relu
 from mini_bert.ops.contract import Array
 
@@ -44,11 +44,11 @@ def feed_forward_backward(
     """Add the gradients to `grads` and return dx [..., H]."""
     da, dW2, db2 = linear.backward(run.tap(f"{name}.projection", dy), saved.second)
     grads.W2[...] += dW2
-    grads.b2[...] += db2
+    add_gradient(grads.b2, db2)
     da = run.tap(f"{name}.activation", da)
     (dh,) = ACTIVATIONS[config.hidden_act].backward(da, saved.activation)
     dh = run.tap(f"{name}.pre_activation", dh)
     dx, dW1, db1 = linear.backward(dh, saved.first)
     grads.W1[...] += dW1
-    grads.b1[...] += db1
+    add_gradient(grads.b1, db1)
     return dx

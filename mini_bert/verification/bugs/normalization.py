@@ -97,8 +97,10 @@ BUGS: tuple[Bug, ...] = (
         edits=(
             Edit(
                 _BLOCK,
-                "    p, eps = config.hidden_dropout_prob, config.layer_norm_eps\n    a, attention_saved",
-                "    p, eps = config.hidden_dropout_prob, 1e-5\n    a, attention_saved",
+                "    p = config.hidden_dropout_prob\n    a, attention_saved",
+                "    p = config.hidden_dropout_prob\n"
+                '    config = config.model_copy(update={"layer_norm_eps": 1e-5})\n'
+                "    a, attention_saved",
             ),
         ),
         seen="keras-team/keras-hub #642 (right in the embeddings, 1e-5 in every block), nomic-ai/gpt4all #1946, "
