@@ -66,6 +66,7 @@ class MiniBERT:
         dtype: float32; float64 to see whether something is noise or a bug; complex128 for the complex step.
         seed: seed of the initial values.
         tokenizer: the WordPiece that made the ids; `fill_mask` and `save_pretrained` use it.
+        unigram: [V] counts of the pieces in the training text, for `decoder_bias_init: unigram`.
     """
 
     def __init__(
@@ -74,12 +75,13 @@ class MiniBERT:
         dtype: Any = np.float32,
         seed: int = 0,
         tokenizer: WordPiece | None = None,
+        unigram: Any = None,
     ) -> None:
         config = ModelConfig() if config is None else config
         if not isinstance(config, ModelConfig):
             raise InvalidInputError("config", got=type(config).__name__, expected="a ModelConfig")
         self._take(Parameters(config, _checked_dtype(dtype)), tokenizer)
-        initialize(self.parameters, seed)
+        initialize(self.parameters, seed, unigram)
 
     @classmethod
     def from_parameters(cls, parameters: Parameters, tokenizer: WordPiece | None = None) -> MiniBERT:

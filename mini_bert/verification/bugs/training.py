@@ -18,12 +18,12 @@ _LOSS_OF_A_SHARD = (
 _RESULT_OF_A_SHARD = f"{_LOSS_OF_A_SHARD}    return loss_sum, n_masked, correct\n"
 _BY_KIND = """        if row.initializer == "truncated_normal":
             stream = RandomStream(seed, f"initialization/{row.name}")
-            view[...] = truncated_normal(stream, view.size, parameters.config.initializer_range).reshape(view.shape)
+            view[...] = _drawn(stream, row, config)
         else:
             view[...] = 1.0 if row.initializer == "ones" else 0.0
 """
 _ALL_ALIKE = """        stream = RandomStream(seed, f"initialization/{row.name}")
-        view[...] = truncated_normal(stream, view.size, parameters.config.initializer_range).reshape(view.shape)
+        view[...] = _drawn(stream, row, config)
 """
 _STEPS_DONE = '    """Steps done, the skipped ones included: it numbers batches and random draws."""\n'
 _BEFORE_THE_STEPS = "    saved = _save(course, journal, in_turn=True) if course.branched else None\n"
