@@ -1,8 +1,9 @@
-"""Token ids → the residual stream: three embeddings summed, LayerNorm, dropout (Devlin et al. 2019, figure 2).
+"""Token ids → the residual stream: embeddings summed, LayerNorm, dropout (Devlin et al. 2019, figure 2).
 
     x = LayerNorm(E[ids] + P[0..T−1] + S[types])                             (BERT.1)
 
-Dropout, as behind every sublayer, acts on x.
+Dropout, as behind every sublayer, acts on x. There is no P where attention tells positions apart by itself
+(`model/positions.py`).
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from typing import NamedTuple
 import numpy as np
 
 from mini_bert.config.schema import ModelConfig
+from mini_bert.model import norms
 from mini_bert.model.forward_pass import Pass
-from mini_bert.model.parameters import EmbeddingParameters
-from mini_bert.ops import dropout, embedding, layer_norm
+from mini_bert.model.norms import norm_backward, norm_forward
+from mini_bert.model.parameters import EmbeddingParameters, add_gradient
+from mini_bert.ops import dropout, embedding
 from mini_bert.ops.contract import Array
 
 
@@ -23,7 +26,7 @@ class Saved(NamedTuple):
 
     token: embedding.Saved
     types_BT: Array | None
-    norm: layer_norm.Saved
+    norm: norms.Saved
     dropout: dropout.Saved
 
 
@@ -33,11 +36,13 @@ def embeddings_forward(
     """Return x [B, T, H] (BERT.1)."""
     tap = run.tap
     token_BTH, token_saved = embedding.forward(params.token_embeddings, ids=ids_BT)
-    sum_BTH = tap("embeddings.token", token_BTH) + tap("embeddings.position", params.position_embeddings[: run.T])
+    sum_BTH = tap("embeddings.token", token_BTH)
+    if params.position_embeddings is not None:
+        sum_BTH = sum_BTH + tap("embeddings.position", params.position_embeddings[: run.T])
     segment = params.segment_embeddings[0] if types_BT is None else params.segment_embeddings[types_BT]
-    sum_BTH += tap("embeddings.segment", segment)
+    sum_BTH = sum_BTH + tap("embeddings.segment", segment)
     sum_BTH = tap("embeddings.sum", sum_BTH)
-    x_BTH, norm_saved = layer_norm.forward(sum_BTH, params.gamma, params.beta, eps=config.layer_norm_eps)
+    x_BTH, norm_saved = norm_forward(sum_BTH, params.gamma, params.beta, config)
     x_BTH, dropout_saved = run.drop(x_BTH, config.hidden_dropout_prob, "embeddings")
     return tap("embeddings.output", x_BTH), Saved(token_saved, types_BT, norm_saved, dropout_saved)
 
@@ -47,15 +52,16 @@ def embeddings_backward(dx_BTH: Array, saved: Saved, grads: EmbeddingParameters,
     tap = run.tap
     dx_BTH = tap("embeddings.output", dx_BTH)
     (dx_BTH,) = dropout.backward(dx_BTH, saved.dropout)
-    dsum_BTH, dgamma, dbeta = layer_norm.backward(dx_BTH, saved.norm)
+    dsum_BTH, dgamma, dbeta = norm_backward(dx_BTH, saved.norm)
     grads.gamma[...] += dgamma
-    grads.beta[...] += dbeta
+    add_gradient(grads.beta, dbeta)
     dsum_BTH = tap("embeddings.sum", dsum_BTH)
 
     # The sum hands its gradient to each of its three terms; a term that was broadcast sums it.
     embedding.add_rows(grads.token_embeddings, saved.token.ids, tap("embeddings.token", dsum_BTH))
     dposition_TH = dsum_BTH.sum(axis=0)
-    grads.position_embeddings[: run.T] += tap("embeddings.position", dposition_TH)
+    if grads.position_embeddings is not None:
+        grads.position_embeddings[: run.T] += tap("embeddings.position", dposition_TH)
     if saved.types_BT is None:
         grads.segment_embeddings[0] += tap("embeddings.segment", dposition_TH.sum(axis=0))
     else:

@@ -75,14 +75,13 @@ BUGS: tuple[Bug, ...] = (
         edits=(
             Edit(
                 _MODEL,
-                '    sum_BTH = tap("embeddings.token", token_BTH) '
-                '+ tap("embeddings.position", params.position_embeddings[: run.T])\n',
-                '    sum_BTH = tap("embeddings.token", token_BTH)\n',
+                '        sum_BTH = sum_BTH + tap("embeddings.position", params.position_embeddings[: run.T])\n',
+                "        pass\n",
             ),
             Edit(
                 _MODEL,
-                '    grads.position_embeddings[: run.T] += tap("embeddings.position", dposition_TH)\n',
-                "",
+                '        grads.position_embeddings[: run.T] += tap("embeddings.position", dposition_TH)\n',
+                "        pass\n",
             ),
         ),
         seen="guocheng2025/Transformer-Encoder #1 (the file is there and nothing imports it), iacobo/continual #16.",
@@ -119,15 +118,14 @@ BUGS: tuple[Bug, ...] = (
         edits=(
             Edit(
                 _MODEL,
-                "    x_BTH, norm_saved = layer_norm.forward("
-                "sum_BTH, params.gamma, params.beta, eps=config.layer_norm_eps)\n",
+                "    x_BTH, norm_saved = norm_forward(sum_BTH, params.gamma, params.beta, config)\n",
                 "    x_BTH, norm_saved = sum_BTH, None\n",
             ),
             Edit(
                 _MODEL,
-                "    dsum_BTH, dgamma, dbeta = layer_norm.backward(dx_BTH, saved.norm)\n"
+                "    dsum_BTH, dgamma, dbeta = norm_backward(dx_BTH, saved.norm)\n"
                 "    grads.gamma[...] += dgamma\n"
-                "    grads.beta[...] += dbeta\n",
+                "    add_gradient(grads.beta, dbeta)\n",
                 "    dsum_BTH = dx_BTH\n",
             ),
         ),
