@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mini_bert.errors import InvalidInputError
-from mini_bert.ops.contract import Array, blocks
+from mini_bert.ops.contract import Array
+from mini_bert.optim.layout import blocks_split_at, check_update
 
 
 class State(NamedTuple):
@@ -65,13 +65,10 @@ def update(
     Raises:
         InvalidInputError: lengths differ, or `step` is not positive.
     """
-    if not parameters.shape == gradients.shape == state.m.shape == state.v.shape:
-        raise InvalidInputError("gradients", got=f"shape {gradients.shape}", expected=f"{parameters.shape}")
-    if step < 1:
-        raise InvalidInputError("step", got=step, expected="1 for the first update")
+    check_update(parameters, gradients, state, step)
     step_size = lr / (1.0 - beta1**step)
     root_correction = 1.0 / math.sqrt(1.0 - beta2**step)
-    for block in _blocks_split_at(decayed, parameters.size):
+    for block in blocks_split_at(decayed, parameters.size):
         theta, m, v = parameters[block], state.m[block], state.v[block]
         g = gradients[block] * scale
         m *= beta1
@@ -89,11 +86,3 @@ def update(
         if block.start < decayed:
             theta *= 1.0 - lr * weight_decay  # (ADAMW.4)
         theta -= work  # (ADAMW.5)
-
-
-def _blocks_split_at(boundary: int, size: int) -> list[slice]:
-    """Cache-sized blocks that cover `size`, none of which crosses `boundary`."""
-    return [
-        *blocks(boundary),
-        *(slice(boundary + block.start, boundary + block.stop) for block in blocks(size - boundary)),
-    ]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias
+
+from mini_bert.errors import InvalidInputError
+from mini_bert.ops.contract import Array, blocks
 
 
 class Tensor(NamedTuple):
@@ -29,3 +34,39 @@ class Tensor(NamedTuple):
 
 Layout: TypeAlias = tuple[Tensor, ...]
 """All tensors in the order of the vectors, without gaps; those that decay come first."""
+
+
+def packed(tensors: Iterable[Tensor]) -> Layout:
+    """The tensors one behind the other in a vector of their own, as long as their shapes say."""
+    laid: list[Tensor] = []
+    start = 0
+    for tensor in tensors:
+        stop = start + math.prod(tensor.shape)
+        laid.append(tensor._replace(start=start, stop=stop))
+        start = stop
+    return tuple(laid)
+
+
+def length(layout: Layout) -> int:
+    """How many numbers a vector of this layout has."""
+    return layout[-1].stop if layout else 0
+
+
+def blocks_split_at(boundary: int, size: int) -> list[slice]:
+    """Cache-sized blocks that cover `size`, none of which crosses `boundary`."""
+    return [
+        *blocks(boundary),
+        *(slice(boundary + block.start, boundary + block.stop) for block in blocks(size - boundary)),
+    ]
+
+
+def check_update(parameters: Array, gradients: Array, state: Iterable[Array], step: int) -> None:
+    """What every update asks of its arguments.
+
+    Raises:
+        InvalidInputError: shapes differ, or `step` is not positive.
+    """
+    if any(vector.shape != parameters.shape for vector in (gradients, *state)):
+        raise InvalidInputError("gradients", got=f"shape {gradients.shape}", expected=f"{parameters.shape}")
+    if step < 1:
+        raise InvalidInputError("step", got=step, expected="1 for the first update")

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from mini_bert.errors import InvalidInputError
 from mini_bert.ops.contract import BLOCK
 from mini_bert.optim import adamw
+from mini_bert.optim.layout import blocks_split_at
 
 SETTINGS = {"beta1": 0.8, "beta2": 0.95, "eps": 1e-3, "weight_decay": 0.1}
 
@@ -89,7 +90,7 @@ def test_blocks_leave_nothing_out_and_do_nothing_twice(decayed: int) -> None:
 
 @pytest.mark.parametrize(("boundary", "size"), [(0, 5), (3, 5), (5, 5), (BLOCK, BLOCK + 1), (BLOCK + 1, 3 * BLOCK)])
 def test_blocks_end_at_the_boundary_and_at_the_end(boundary: int, size: int) -> None:
-    pieces = adamw._blocks_split_at(boundary, size)
+    pieces = blocks_split_at(boundary, size)
     assert [place.start for place in pieces] == [0, *(place.stop for place in pieces[:-1])]
     assert pieces[-1].stop == size
     assert boundary in {0, *(place.stop for place in pieces)}
