@@ -30,6 +30,19 @@ class Places(NamedTuple):
     lengths: NDArray[np.int64]
 
 
+class Documents(NamedTuple):
+    """Of each of some rows, the document that it lies in."""
+
+    starts: NDArray[np.int64]
+    """Its first token."""
+    stops: NDArray[np.int64]
+    """Behind its last one."""
+    first_rows: NDArray[np.int64]
+    """Number of its first row."""
+    rows: NDArray[np.int64]
+    """How many it has."""
+
+
 class Layout(Protocol):
     """The rows of one corpus."""
 
@@ -85,6 +98,12 @@ class PackedRows:
         within = np.minimum((rows - self._first_row[place]) * self.body, lengths - self.body)
         return Places(starts + within, np.full(len(rows), self.body))
 
+    def documents(self, rows: NDArray[np.int64]) -> Documents:
+        """The documents of these rows."""
+        place = np.searchsorted(self._first_row, rows, side="right") - 1
+        number, first = self._documents[place], self._first_row[place]
+        return Documents(self._offsets[number], self._offsets[number + 1], first, self._first_row[place + 1] - first)
+
 
 class SentenceRows:
     """A row a sentence, of its first `body` tokens; sentences without tokens are passed by.
@@ -135,6 +154,15 @@ def _without_tokens(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     for first in range(0, len(offsets) - 1, _AT_ONCE):
         found.append(first + np.flatnonzero(np.diff(offsets[first : first + _AT_ONCE + 1]) == 0))
     return np.concatenate(found)
+
+
+class Text(NamedTuple):
+    """One corpus of a row index."""
+
+    store: TokenStore
+    layout: Layout
+    first_row: int
+    """The number of its first row among all."""
 
 
 class RowIndex:
@@ -191,6 +219,13 @@ class RowIndex:
                 ids[row, 1 : length + 1] = read(start, start + length)
                 ids[row, length + 1] = self._sep_id
         return ids
+
+    def texts(self, rows: NDArray[np.int64]) -> list[tuple[Text, NDArray[np.int64]]]:
+        """The corpora of these rows, and which of the rows, by place, are theirs."""
+        return [
+            (Text(self._stores[corpus], self._layouts[corpus], int(self._first_row[corpus])), mine)
+            for corpus, mine in self._by_corpus(rows)
+        ]
 
     def _by_corpus(self, rows: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
         corpora = np.searchsorted(self._first_row, rows, side="right") - 1
