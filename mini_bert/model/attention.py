@@ -5,20 +5,34 @@
     y       = C W_O + b_O                                                    (MHA.3)
     dx      = dQ W_Qᵀ + dK W_Kᵀ + dV W_Vᵀ                                    (MHA.4)
 
+By choice, positions act on queries, keys and scores (`model/positions.py`), and a gate on the context, from the same x
+as the queries (Qiu et al. 2025, after scaled dot-product attention): one number for each head, or each its own.
+
+    C'      = C ⊙ sigmoid(x W_G + b_G)                                       (MHA.5)
+
 Where the loss reads only some positions (`read`), only these ask: keys and values of all positions, queries of M.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from mini_bert.config.schema import ModelConfig
 from mini_bert.model.forward_pass import Pass, Reading
-from mini_bert.model.parameters import AttentionParameters
-from mini_bert.ops import attention, linear
+from mini_bert.model.parameters import AttentionParameters, GateParameters, add_gradient
+from mini_bert.model.positions import POSITIONS
+from mini_bert.ops import attention, gate, linear, sigmoid
 from mini_bert.ops.contract import Array
+
+
+class GateSaved(NamedTuple):
+    """What the operations of the gate keep."""
+
+    scores: linear.Saved
+    gate: sigmoid.Saved
+    product: gate.Saved
 
 
 class Saved(NamedTuple):
@@ -27,7 +41,10 @@ class Saved(NamedTuple):
     x_BTH: Array
     x_MH: Array | None
     """The rows that ask; None: all rows of x."""
+    positions_kind: str
+    positions: Any
     heads: attention.Saved
+    gate: GateSaved | None
     output: linear.Saved
 
 
@@ -40,27 +57,37 @@ def attention_forward(
     x_RH = x_BTH.reshape(-1, H)
     if read is None:
         projected_3RH = np.matmul(x_RH, params.W_QKV)
-        projected_3RH += params.b_QKV[:, None, :]
+        if params.b_QKV is not None:
+            projected_3RH += params.b_QKV[:, None, :]
         projected = projected_3RH.reshape(3, B, T, A, K).swapaxes(2, 3)
         Q_BATK, K_BASK, V_BASK = projected
         x_MH, queries, weight_rows = None, T, None
     else:
         projected_2RH = np.matmul(x_RH, params.W_QKV[1:])
-        projected_2RH += params.b_QKV[1:, None, :]
+        if params.b_QKV is not None:
+            projected_2RH += params.b_QKV[1:, None, :]
         K_BASK, V_BASK = projected_2RH.reshape(2, B, T, A, K).swapaxes(2, 3)
         x_MH = read.gather(x_BTH)
-        Q_BPH = read.to_rectangle(x_MH @ params.W_Q + params.b_QKV[0])
+        Q_MH = x_MH @ params.W_Q
+        if params.b_QKV is not None:
+            Q_MH += params.b_QKV[0]
+        Q_BPH = read.to_rectangle(Q_MH)
         queries = read.shape[1]
         Q_BATK = Q_BPH.reshape(B, queries, A, K).swapaxes(1, 2)
         weight_rows = read.weight_rows(A, T) if run.dropout is not None else None
     Q_BATK, K_BASK = run.tap(f"{name}.Q", Q_BATK), run.tap(f"{name}.K", K_BASK)
     V_BASK = run.tap(f"{name}.V", V_BASK)
+    kind = config.position_embedding_type
+    Q_BATK, K_BASK, bias_BATS, positions_saved = POSITIONS[kind].forward(
+        Q_BATK, K_BASK, params, config, run, name, read
+    )
 
     context_BTH = np.empty((B, queries, H), x_BTH.dtype)
     _, heads_saved = attention.forward(
         Q_BATK,
         K_BASK,
         V_BASK,
+        bias_BATS,
         mask_BS=run.mask_BS,
         p=config.attention_probs_dropout_prob,
         stream=None if run.dropout is None else run.dropout.at(f"{name}.attention_weights"),
@@ -72,8 +99,12 @@ def attention_forward(
     )
     context_BTH = run.tap(f"{name}.context", context_BTH)
     context = context_BTH if read is None else read.from_rectangle(context_BTH)
+    gate_saved = None
+    if params.gate is not None:
+        context, gate_saved = _gate_forward(context, x_BTH if x_MH is None else x_MH, params.gate, run, name)
     y, output_saved = linear.forward(context, params.W_O, params.b_O)
-    return run.tap(f"{name}.projection", y), Saved(x_BTH, x_MH, heads_saved, output_saved)
+    saved = Saved(x_BTH, x_MH, kind, positions_saved, heads_saved, gate_saved, output_saved)
+    return run.tap(f"{name}.projection", y), saved
 
 
 def attention_backward(
@@ -89,12 +120,16 @@ def attention_backward(
 
     The two parts of dx are handed on apart, because the residual stream adds its own [M, H] before they are scattered.
     """
-    x_BTH, x_MH, heads_saved, output_saved = saved
+    x_BTH, x_MH, kind, positions_saved, heads_saved, gate_saved, output_saved = saved
     B, T, H = x_BTH.shape
     A, K = heads_saved.Q_BATK.shape[1], heads_saved.Q_BATK.shape[3]
     dcontext, dW_O, db_O = linear.backward(run.tap(f"{name}.projection", dy), output_saved)  # (MHA.3)
     grads.W_O[...] += dW_O
-    grads.b_O[...] += db_O
+    add_gradient(grads.b_O, db_O)
+    dx_of_gate = None
+    if gate_saved is not None:
+        assert grads.gate is not None
+        dcontext, dx_of_gate = _gate_backward(dcontext, gate_saved, grads.gate, run, name)
     dcontext_BTH = dcontext if read is None else read.to_rectangle(dcontext)
     dcontext_BTH = run.tap(f"{name}.context", dcontext_BTH)
     queries = dcontext_BTH.shape[1]
@@ -105,13 +140,14 @@ def attention_backward(
     if read is not None:
         dQ_BPH = np.empty((B, queries, H), dy.dtype)
         dheads.insert(0, dQ_BPH.reshape(B, queries, A, K).swapaxes(1, 2))
-    attention.backward(
+    _, _, _, *dbias = attention.backward(
         dcontext_BTH.reshape(B, queries, A, K).swapaxes(1, 2),
         heads_saved,
         out=(dheads[0], dheads[1], dheads[2]),
         tap=run.tap,
         name=name,
     )  # (MHA.2)
+    POSITIONS[kind].backward(dheads[0], dheads[1], dbias[0] if dbias else None, positions_saved, grads, run, name)
     for letter, dhead in zip("QKV", dheads, strict=True):
         tapped = run.tap(f"{name}.{letter}", dhead)
         if tapped is not dhead:
@@ -119,15 +155,42 @@ def attention_backward(
 
     x_RH = x_BTH.reshape(-1, H)
     grads.W_QKV[first:] += np.matmul(x_RH.T, dprojected)  # (MHA.1)
-    grads.b_QKV[first:] += dprojected.sum(axis=1)
+    if grads.b_QKV is not None:
+        grads.b_QKV[first:] += dprojected.sum(axis=1)
     dx_RH = dprojected[0] @ params.W_QKV[first].T  # (MHA.4)
     for part, W in zip(dprojected[1:], params.W_QKV[first + 1 :], strict=True):
         dx_RH += part @ W.T
     dx_BTH = dx_RH.reshape(x_BTH.shape)
     if read is None:
+        if dx_of_gate is not None:
+            dx_BTH += dx_of_gate
         return dx_BTH, None
     dQ_MH = read.from_rectangle(dQ_BPH)
     assert x_MH is not None
     grads.W_QKV[0] += x_MH.T @ dQ_MH
-    grads.b_QKV[0] += dQ_MH.sum(axis=0)
-    return dx_BTH, dQ_MH @ params.W_Q.T
+    if grads.b_QKV is not None:
+        grads.b_QKV[0] += dQ_MH.sum(axis=0)
+    dqueries_MH = dQ_MH @ params.W_Q.T
+    if dx_of_gate is not None:
+        dqueries_MH += dx_of_gate
+    return dx_BTH, dqueries_MH
+
+
+def _gate_forward(context: Array, x: Array, params: GateParameters, run: Pass, name: str) -> tuple[Array, GateSaved]:
+    """The context [..., H] times its gates, which come from `x` [..., H], the rows that ask (MHA.5)."""
+    scores, scores_saved = linear.forward(x, params.W, params.b)
+    g, sigmoid_saved = sigmoid.forward(scores)
+    gated, product_saved = gate.forward(context, run.tap(f"{name}.gate", g))
+    return gated, GateSaved(scores_saved, sigmoid_saved, product_saved)
+
+
+def _gate_backward(
+    dgated: Array, saved: GateSaved, grads: GateParameters, run: Pass, name: str
+) -> tuple[Array, Array]:
+    """Add the gradients of the gate's map to `grads`; return those of the context and of the rows that ask."""
+    dcontext, dg = gate.backward(dgated, saved.product)
+    (dscores,) = sigmoid.backward(run.tap(f"{name}.gate", dg), saved.gate)
+    dx, dW, db = linear.backward(dscores, saved.scores)
+    grads.W[...] += dW
+    add_gradient(grads.b, db)
+    return dcontext, dx

@@ -36,11 +36,13 @@ def embeddings_forward(
     """Return x [B, T, H] (BERT.1)."""
     tap = run.tap
     token_BTH, token_saved = embedding.forward(params.token_embeddings, ids=ids_BT)
-    sum_BTH = tap("embeddings.token", token_BTH)
-    if params.position_embeddings is not None:
-        sum_BTH = sum_BTH + tap("embeddings.position", params.position_embeddings[: run.T])
+    token_BTH = tap("embeddings.token", token_BTH)
     segment = params.segment_embeddings[0] if types_BT is None else params.segment_embeddings[types_BT]
-    sum_BTH = sum_BTH + tap("embeddings.segment", segment)
+    if params.position_embeddings is None:
+        sum_BTH = token_BTH + tap("embeddings.segment", segment)
+    else:
+        sum_BTH = token_BTH + tap("embeddings.position", params.position_embeddings[: run.T])
+        sum_BTH += tap("embeddings.segment", segment)
     sum_BTH = tap("embeddings.sum", sum_BTH)
     x_BTH, norm_saved = norm_forward(sum_BTH, params.gamma, params.beta, config)
     x_BTH, dropout_saved = run.drop(x_BTH, config.hidden_dropout_prob, "embeddings")

@@ -83,8 +83,11 @@ class Reading(NamedTuple):
 
         Empty places borrow the number of the row's first position: what is drawn for them is not read.
         """
-        B, P = self.shape
-        t_BP = np.zeros(B * P, np.int64)
-        t_BP[np.arange(B * P) if self.places is None else self.places] = self.positions % T
-        heads = np.arange(B)[:, None, None] * A + np.arange(A)[None, :, None]
-        return (heads * T + t_BP.reshape(B, 1, P)).reshape(-1)
+        heads = np.arange(self.shape[0])[:, None, None] * A + np.arange(A)[None, :, None]
+        return (heads * T + self.places_in_row(T)[:, None, :]).reshape(-1)
+
+    def places_in_row(self, T: int) -> Array:
+        """[B, P], the t of each place of the rectangle; empty places borrow 0."""
+        t_BP = np.zeros(self.shape[0] * self.shape[1], np.int64)
+        t_BP[slice(None) if self.places is None else self.places] = self.positions % T
+        return t_BP.reshape(self.shape)

@@ -362,10 +362,15 @@ def is_operation(module: ModuleType) -> bool:
     return all(hasattr(module, name) for name in ("forward", "backward", "CASES"))
 
 
-def input_names(operation: ModuleType) -> tuple[str, ...]:
-    """The differentiable inputs of an operation: what its `forward` takes by position."""
+def input_names(operation: ModuleType, count: int | None = None) -> tuple[str, ...]:
+    """The differentiable inputs of an operation: what its `forward` takes by position; with `count`, so many of them.
+
+    Those that have a default may be left out.
+    """
     parameters = inspect.signature(operation.forward).parameters.values()
-    return tuple(parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD)
+    by_position = [parameter for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
+    required = sum(parameter.default is parameter.empty for parameter in by_position)
+    return tuple(parameter.name for parameter in by_position[: None if count is None else max(count, required)])
 
 
 def check_operation(
@@ -377,7 +382,8 @@ def check_operation(
     """
     rng = np.random.default_rng(seed)
     values, constants = case.make(rng)
-    inputs = {name: np.array(value, rule.dtype) for name, value in zip(input_names(operation), values, strict=True)}
+    names = input_names(operation, len(values))
+    inputs = {name: np.array(value, rule.dtype) for name, value in zip(names, values, strict=True)}
     exact = [np.array(value, np.float64) for value in values]
     output, saved = operation.forward(*exact, **constants)
     cotangent = rng.normal(size=np.shape(output))

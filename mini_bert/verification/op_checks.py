@@ -74,14 +74,14 @@ Results = dict[str, Array]
 """`output`, and `dx` for each input `x`."""
 
 
-def _gradient_names(operation: ModuleType) -> list[str]:
-    return [f"d{name}" for name in input_names(operation)]
+def _gradient_names(operation: ModuleType, count: int) -> list[str]:
+    return [f"d{name}" for name in input_names(operation, count)]
 
 
 def _ours(operation: ModuleType, values: Sequence[Array], constants: dict[str, Any], cotangent: Array) -> Results:
     output, saved = operation.forward(*values, **constants)
     gradients = operation.backward(cotangent, saved)
-    return {"output": output, **dict(zip(_gradient_names(operation), gradients, strict=True))}
+    return {"output": output, **dict(zip(_gradient_names(operation, len(values)), gradients, strict=True))}
 
 
 def _inputs(operation: ModuleType, case: Case, seed: int) -> tuple[list[Array], dict[str, Any], Array]:
@@ -101,14 +101,14 @@ def _beside_loops(name: str, operation: ModuleType, case: Case, seed: int) -> tu
     total = scalars.dot(cotangent.ravel().tolist(), nested.ravel().tolist())
     slopes = [np.array(slope, np.float64) for slope in scalars.gradients(total, remembered)]
     output = np.array([scalars.value_of(x) for x in nested.ravel()], np.float64).reshape(nested.shape)
-    expected = {"output": output, **dict(zip(_gradient_names(operation), slopes, strict=True))}
+    expected = {"output": output, **dict(zip(_gradient_names(operation, len(values)), slopes, strict=True))}
     return _ours(operation, values, constants, cotangent), expected
 
 
 def _beside_torch(name: str, operation: ModuleType, case: Case, seed: int) -> tuple[Results, Results]:
     values, constants, cotangent = _inputs(operation, case, seed)
     output, gradients = torch_oracle.operation(name, values, constants, cotangent)
-    expected = {"output": output, **dict(zip(_gradient_names(operation), gradients, strict=True))}
+    expected = {"output": output, **dict(zip(_gradient_names(operation, len(values)), gradients, strict=True))}
     return _ours(operation, values, constants, cotangent), expected
 
 

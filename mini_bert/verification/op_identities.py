@@ -156,23 +156,32 @@ def _at_padding(c: Call) -> float | None:
         return None
     hidden = ~mask & mask.any(axis=1, keepdims=True)
     weights = np.abs(_weights(c)) * hidden[:, None, None, :]
-    gradients = [np.abs(gradient) * hidden[:, None, :, None] for gradient in c.gradients[1:]]
+    gradients = [np.abs(gradient) * hidden[:, None, :, None] for gradient in c.gradients[1:3]]
     return float(max(array.max() for array in (weights, *gradients)))
 
 
 def _shifted_keys(c: Call) -> float:
-    Q, K, V = c.values
+    Q, K, V, *bias = c.values
     shift = np.random.default_rng(7).normal(size=(*K.shape[:-2], 1, K.shape[-1]))
-    return max(apart(c.output_for(Q, K + shift, V), c.output), cancels(c.gradients[1], axis=-2))
+    return max(apart(c.output_for(Q, K + shift, V, *bias), c.output), cancels(c.gradients[1], axis=-2))
 
 
 def _other_order_of_keys(c: Call) -> float | None:
     if c.constants["stream"] is not None:
         return None  # a draw belongs to its place
-    Q, K, V = c.values
+    Q, K, V, *bias = c.values
     mask, order = c.constants["mask_BS"], np.random.default_rng(7).permutation(K.shape[-2])
-    permuted = c.output_for(Q, K[..., order, :], V[..., order, :], mask_BS=None if mask is None else mask[:, order])
-    return apart(permuted, c.output)
+    permuted = [Q, K[..., order, :], V[..., order, :], *(N[..., order] for N in bias)]
+    return apart(c.output_for(*permuted, mask_BS=None if mask is None else mask[:, order]), c.output)
+
+
+def _biased_rows(c: Call) -> float | None:
+    """A number added to all scores of a query changes nothing, so each query's gradient of the bias sums to 0."""
+    if len(c.values) < 4:
+        return None
+    Q, K, V, bias = c.values
+    shift = np.random.default_rng(7).normal(size=(*bias.shape[:-1], 1))
+    return max(apart(c.output_for(Q, K, V, bias + shift), c.output), cancels(c.gradients[3]))
 
 
 # --- others ---------------------------------------------------------------------------------------------------------
@@ -272,6 +281,7 @@ OPERATION_IDENTITIES = (
     OperationIdentity("attention", "padding has no weight and no gradient", _at_padding),
     OperationIdentity("attention", "a shift of all keys changes nothing, and Σ dK = 0", _shifted_keys),
     OperationIdentity("attention", "keys have no order", _other_order_of_keys),
+    OperationIdentity("attention", "a shift of a query's whole bias changes nothing", _biased_rows),
     OperationIdentity(
         "attention",
         "Σ Q dQ = Σ K dK",

@@ -129,16 +129,25 @@ def _dropout(x: Any, *, p: float, stream: Any, first_row: int = 0) -> Any:
 
 
 def _attention(
-    Q: Any, K: Any, V: Any, *, mask_BS: Any = None, p: float = 0.0, stream: Any = None, first_row: int = 0
+    Q: Any,
+    K: Any,
+    V: Any,
+    bias: Any = None,
+    *,
+    mask_BS: Any = None,
+    p: float = 0.0,
+    stream: Any = None,
+    first_row: int = 0,
 ) -> Any:
     import torch
     from torch.nn import functional as F
 
     mask = None if mask_BS is None else torch.as_tensor(mask_BS)[:, None, None, :]
     somebody_to_see = mask is None or bool(mask.any(dim=-1).all())
-    if somebody_to_see and (stream is None or p == 0.0):
+    if somebody_to_see and (stream is None or p == 0.0) and bias is None:
         return F.scaled_dot_product_attention(Q, K, V, attn_mask=mask)
     scores = Q @ K.transpose(-1, -2) / math.sqrt(Q.shape[-1])
+    scores = scores if bias is None else scores + bias
     scores = scores if mask is None else scores.masked_fill(~mask, -1e9)
     return _dropout(scores.softmax(dim=-1), p=p, stream=stream, first_row=first_row) @ V
 

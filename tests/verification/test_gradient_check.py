@@ -198,6 +198,14 @@ def test_input_names_are_what_forward_takes_by_position() -> None:
     assert input_names(SimpleNamespace(forward=forward)) == ("x", "W")  # type: ignore[arg-type]
 
 
+def test_inputs_with_a_default_may_be_left_out_and_others_may_not() -> None:
+    def forward(x: Any, W: Any, b: Any = None, *, eps: float = 0.0) -> None: ...
+
+    operation: Any = SimpleNamespace(forward=forward)
+    assert input_names(operation) == input_names(operation, 3) == ("x", "W", "b")
+    assert input_names(operation, 2) == input_names(operation, 1) == ("x", "W")
+
+
 def test_a_function_that_is_not_analytic_is_caught_by_the_pair_of_rules() -> None:
     """|x| by `np.abs` has no complex step; central differences see its slope."""
     case = Case("x", lambda rng: ((rng.normal(size=(2, 3)),), {}))

@@ -75,8 +75,8 @@ BUGS: tuple[Bug, ...] = (
         edits=(
             Edit(
                 _MODEL,
-                '        sum_BTH = sum_BTH + tap("embeddings.position", params.position_embeddings[: run.T])\n',
-                "        pass\n",
+                '        sum_BTH = token_BTH + tap("embeddings.position", params.position_embeddings[: run.T])\n',
+                "        sum_BTH = token_BTH.copy()\n",
             ),
             Edit(
                 _MODEL,

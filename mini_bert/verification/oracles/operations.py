@@ -139,6 +139,7 @@ def attention(
     Q: list[list[Matrix]],
     K: list[list[Matrix]],
     V: list[list[Matrix]],
+    bias: list[list[Matrix]] | None = None,
     *,
     mask_BS: list[list[bool]] | None = None,
     p: float = 0.0,
@@ -147,7 +148,7 @@ def attention(
 ) -> list[list[Matrix]]:
     """For each row b, head a and query t: weights over the keys s, and the sum of the values weighted with them.
 
-    Keys of padding have the weight 0; where all are padding, all have the same.
+    A bias is added to the scores: one for each row, or one that all rows share. Keys of padding have the weight 0; where all are padding, all have the same.
     """
     batch, heads, queries, keys, width = len(Q), len(Q[0]), len(Q[0][0]), len(K[0][0]), len(V[0][0][0])
     context = [[[[0.0] * width for _ in range(queries)] for _ in range(heads)] for _ in range(batch)]
@@ -159,6 +160,9 @@ def attention(
                 weights = [0.0] * keys
                 if real:
                     scores = [dot(Q[b][a][t], K[b][a][s]) / math.sqrt(len(Q[b][a][t])) for s in real]
+                    if bias is not None:
+                        own = bias[b % len(bias)][a][t]
+                        scores = [score + own[s] for score, s in zip(scores, real, strict=True)]
                     for s, weight in zip(real, softmax(scores), strict=True):
                         weights[s] = weight
                 else:
