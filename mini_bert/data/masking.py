@@ -1,7 +1,11 @@
 """Which tokens are hidden from the model, and by what (Devlin et al. 2019, section 3.1, Task 1).
 
 In a row of n ordinary tokens, k are chosen, with k the rate times n rounded up or down at random so that its mean is
-exact (9.3 becomes 9 or 10), and at least 1. Of the chosen, 80 % become [MASK], 10 % a random ordinary piece and 10 %
+exact (9.3 becomes 9 or 10), and at least 1:
+
+    k = min(n, max(1, ⌊rate · n + u⌋)),  u uniform in [0, 1)                                              (MA.1)
+
+Which ones is a matter of `masking.kind`, see `masking_kinds.py`: tokens at random, words, spans, … Of the chosen, 80 % become [MASK], 10 % a random ordinary piece and 10 %
 stay as they are; all are to be predicted. Special tokens, [UNK] and [PAD] included, are never chosen and never put in.
 
 Each element depends on (seed, step, number of the row in the global batch, column) and on nothing else: not on
@@ -10,11 +14,15 @@ threads, shards or the rows beside it. A new step is a new draw, so that a row i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mini_bert.data.masking_facts import NO_FACTS, MaskingFacts
+from mini_bert.data.masking_kinds import KINDS, tokens
+from mini_bert.data.masking_units import Choice, Rows
 from mini_bert.errors import InvalidInputError
 from mini_bert.random_streams import RandomStream
 
@@ -24,9 +32,6 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """The target of a token that is not to be predicted, in the dense form."""
-
-_NEVER = np.uint64(2**64 - 1)
-
 
 class Pieces(NamedTuple):
     """What masking has to know of a vocabulary."""
@@ -66,18 +71,39 @@ class MaskedRows(NamedTuple):
 
 
 def mask_rows(
-    input_ids: NDArray[np.integer], pieces: Pieces, masking: MaskingConfig, stream: RandomStream, first_row: int = 0
+    input_ids: NDArray[np.integer],
+    pieces: Pieces,
+    masking: MaskingConfig,
+    stream: RandomStream,
+    first_row: int = 0,
+    *,
+    rate: float | None = None,
+    facts: MaskingFacts = NO_FACTS,
 ) -> MaskedRows:
-    """Hide tokens of `input_ids` [B, T]; row b is number `first_row + b` of the global batch."""
+    """Hide tokens of `input_ids` [B, T]; row b is number `first_row + b` of the global batch.
+
+    Args:
+        input_ids: [B, T] token ids.
+        pieces: of the vocabulary.
+        masking: kind and shares; the rate where `rate` is None.
+        stream: of the step.
+        first_row: number in the global batch of row 0.
+        rate: share of the ordinary tokens that is chosen.
+        facts: of the training text, as `masking_facts.facts_for` gives them to the kinds that need them.
+
+    Raises:
+        InvalidInputError: the kind needs facts that are not there.
+    """
+    facts.demand(masking.kind)
     return _mask(
         input_ids,
         pieces,
         stream,
         first_row,
-        rate=masking.rate,
+        rate=masking.rate if rate is None else rate,
         mask_share=masking.mask_share,
         random_share=masking.random_share,
-        whole_word=masking.kind == "whole_word",
+        choose=lambda rows: KINDS[masking.kind](rows, masking, facts),
     )
 
 
@@ -126,7 +152,7 @@ def mask_tokens(
     pieces = Pieces(mask_id, 0, special, np.flatnonzero(~special).astype(np.int32), np.zeros(vocab_size, bool))
     chosen_seed = int(np.random.randint(0, 2**31)) if seed is None else seed
     stream = RandomStream(chosen_seed, "mask_tokens")
-    masked = _mask(ids, pieces, stream, 0, rate=mask_prob, mask_share=0.8, random_share=0.1, whole_word=False)
+    masked = _mask(ids, pieces, stream, 0, rate=mask_prob, mask_share=0.8, random_share=0.1, choose=tokens)
     mask_pos = np.zeros(ids.shape, bool)
     mask_pos.flat[masked.masked_positions] = True
     target_ids = np.full(ids.shape, IGNORED, np.int32)
@@ -143,7 +169,7 @@ def _mask(
     rate: float,
     mask_share: float,
     random_share: float,
-    whole_word: bool,
+    choose: Callable[[Rows], Choice],
 ) -> MaskedRows:
     rows, columns = input_ids.shape
     ids = np.array(input_ids, np.int32, order="C")
@@ -151,60 +177,18 @@ def _mask(
     counts = ordinary.sum(axis=1)
     rounding = stream.at("count").uniform(rows, first_row=first_row)[:, 0]
     wanted = np.minimum(counts, np.maximum(1, np.floor(rate * counts + rounding).astype(np.int64)))
-    keys = np.where(ordinary, stream.at("choice").row_words(first_row, rows, columns), _NEVER)
-    chosen = _whole_words(keys, ids, ordinary, pieces, wanted) if whole_word else _smallest(keys, ordinary, wanted)
+    chosen, fate_columns = choose(Rows(ids, ordinary, wanted, pieces, stream, first_row))
 
     positions = np.flatnonzero(chosen)
     targets = ids.ravel()[positions]
-    fate = stream.at("fate").row_words(first_row, rows, columns).ravel()[positions]
-    share = (fate >> np.uint64(32)).astype(np.float64) * 2.0**-32
+    fates = stream.at("fate").row_words(first_row, rows, columns).ravel()
+    fate = fates[positions]
+    if fate_columns is None:
+        deciding = fate
+    else:
+        deciding = fates[positions - positions % columns + fate_columns.ravel()[positions]]
+    share = (deciding >> np.uint64(32)).astype(np.float64) * 2.0**-32
     piece = ((fate & np.uint64(0xFFFFFFFF)) * np.uint64(len(pieces.ordinary_ids))) >> np.uint64(32)
     shown = np.where(share < mask_share + random_share, pieces.ordinary_ids[piece.astype(np.int64)], targets)
     ids.ravel()[positions] = np.where(share < mask_share, np.int32(pieces.mask_id), shown)
     return MaskedRows(ids, positions, targets)
-
-
-def _smallest(keys: NDArray[np.uint64], ordinary: NDArray[np.bool_], wanted: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """True at the `wanted` smallest keys of each row, among ordinary tokens."""
-    if not keys.size:
-        return ordinary
-    last = np.sort(keys, axis=1)[np.arange(len(keys)), np.maximum(wanted, 1) - 1]
-    return ordinary & (keys <= last[:, None])
-
-
-def _whole_words(
-    keys: NDArray[np.uint64],
-    ids: NDArray[np.int32],
-    ordinary: NDArray[np.bool_],
-    pieces: Pieces,
-    wanted: NDArray[np.int64],
-) -> NDArray[np.bool_]:
-    """True at all pieces of words taken in random order, as BERT does: a word that would exceed `wanted` is passed by.
-
-    The 80/10/10 is then drawn for each piece, as in BERT's own code. If no word fits, the first is taken all the same.
-    """
-    rows = len(ids)
-    before = np.zeros_like(ordinary)
-    before[:, 1:] = ordinary[:, :-1]
-    begins = ordinary & ~(pieces.continuation[ids] & before)
-    word = np.cumsum(begins, axis=1) - 1
-    words = int(word.max(initial=-1)) + 1
-    if not words:
-        return np.zeros_like(ordinary)
-    row = np.broadcast_to(np.arange(rows)[:, None], ids.shape)
-    lengths = np.bincount((row * words + word)[ordinary], minlength=rows * words).reshape(rows, words)
-    word_keys = np.full((rows, words), _NEVER)
-    word_keys[row[begins], word[begins]] = keys[begins]
-    order = np.argsort(word_keys, axis=1, kind="stable")
-    sizes = np.take_along_axis(lengths, order, axis=1)
-    taken = np.zeros((rows, words), bool)
-    total = np.zeros(rows, np.int64)
-    for rank in range(words):
-        size = sizes[:, rank]
-        fits = (size > 0) & (total + size <= wanted)
-        taken[:, rank] = fits
-        total += size * fits
-    taken[:, 0] |= (total == 0) & (sizes[:, 0] > 0)
-    by_word = np.zeros((rows, words), bool)
-    np.put_along_axis(by_word, order, taken, axis=1)
-    return ordinary & by_word[row, np.maximum(word, 0)]

@@ -51,12 +51,12 @@ def _feistel(numbers: NDArray[np.uint64], bits: int, keys: NDArray[np.uint64]) -
     high_mask = np.uint64((1 << (bits - bits // 2)) - 1)
     high, low = numbers >> low_bits, numbers & low_mask
     for even, odd in zip(keys[::2], keys[1::2], strict=True):
-        high = high ^ (_hash(low, even) & high_mask)
-        low = low ^ (_hash(high, odd) & low_mask)
+        high = high ^ (mixed_bits(low, even) & high_mask)
+        low = low ^ (mixed_bits(high, odd) & low_mask)
     return (high << low_bits) | low
 
 
-def _hash(numbers: NDArray[np.uint64], key: np.uint64) -> NDArray[np.uint64]:
+def mixed_bits(numbers: NDArray[np.uint64], key: np.uint64) -> NDArray[np.uint64]:
     """64 mixed bits of (number, key): the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
     mixed = numbers * np.uint64(0x9E3779B97F4A7C15) + key
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -10,8 +10,10 @@ whatever way, is gone on with by the next one: its files are the same bytes as i
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -61,6 +63,12 @@ class TokenSet:
         self.layout, self.tokenizer = layout, tokenizer
         self.n_documents = sum(map(len, chosen))
         self.n_tokens = sum(int((stops - starts).sum()) for _, starts, stops in self._places())
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """32 hexadecimal digits that stand for the texts, the tokenizer and which documents are on this side."""
+        chosen = [hashlib.sha256(numbers.tobytes()).hexdigest() for numbers in self._chosen]
+        return cache_key("side 1", [store.index["sha256"] for store in self._stores], chosen)
 
     @property
     def n_sentences(self) -> int:

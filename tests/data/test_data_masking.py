@@ -64,13 +64,13 @@ def test_only_the_chosen_change_and_targets_are_the_originals(pieces: Pieces) ->
     np.testing.assert_array_equal(restored, ids)
 
 
-@pytest.mark.parametrize("whole_word", [False, True])
-def test_specials_are_never_masked(pieces: Pieces, whole_word: bool) -> None:
+@pytest.mark.parametrize("kind", ["token", "whole_word"])
+def test_specials_are_never_masked(pieces: Pieces, kind: str) -> None:
     draw = np.random.default_rng(0)
     ids = draw.integers(0, len(pieces.special), (300, 20)).astype(np.int32)
     ids[draw.random(ids.shape) < 0.5] = draw.integers(0, 5)
     ids[7] = 0
-    masking = MaskingConfig(rate=0.9, whole_word=whole_word)
+    masking = MaskingConfig(rate=0.9, kind=kind)
     corrupted, positions, targets = mask_rows(ids, pieces, masking, STREAM)
     assert not pieces.special[targets].any()
     assert 7 not in positions // 20, "a row of padding has nothing to predict"
@@ -83,10 +83,10 @@ def test_a_row_of_one_token_has_one_masked(pieces: Pieces) -> None:
     assert positions.tolist() == [1]
 
 
-@pytest.mark.parametrize("whole_word", [False, True])
-def test_a_row_does_not_know_the_rows_beside_it(pieces: Pieces, whole_word: bool) -> None:
+@pytest.mark.parametrize("kind", ["token", "whole_word"])
+def test_a_row_does_not_know_the_rows_beside_it(pieces: Pieces, kind: str) -> None:
     ids = packed(12, 32, len(pieces.special))
-    masking = MaskingConfig(whole_word=whole_word)
+    masking = MaskingConfig(kind=kind)
     corrupted, positions, targets = mask_rows(ids, pieces, masking, STREAM)
     for start, stop in [(0, 12), (3, 4), (4, 12), (0, 5)]:
         part = mask_rows(ids[start:stop], pieces, masking, STREAM, first_row=start)
@@ -140,7 +140,7 @@ def test_whole_words_are_masked_together(pieces: Pieces, letters: WordPiece) -> 
     text = "the quick brown fox jumps over a lazy dog and then it was as it ever is so go on"
     row = [letters.cls_id, *letters.encode_ids(text)[:60], letters.sep_id, letters.pad_id]
     ids = np.array([row] * 400, np.int32)
-    positions = mask_rows(ids, pieces, MaskingConfig(whole_word=True), STREAM).masked_positions
+    positions = mask_rows(ids, pieces, MaskingConfig(kind="whole_word"), STREAM).masked_positions
     words = slow_words(ids[0], letters)
     assert max(map(len, words)) == 5
     chosen_words = np.zeros(len(words))
@@ -156,7 +156,7 @@ def test_whole_words_are_masked_together(pieces: Pieces, letters: WordPiece) -> 
 
 def test_a_word_longer_than_the_share_is_masked_if_there_is_no_other(pieces: Pieces, letters: WordPiece) -> None:
     row = np.array([[2, *letters.encode_ids("abcdefgh"), 3]])
-    masked = mask_rows(row, pieces, MaskingConfig(whole_word=True), STREAM)
+    masked = mask_rows(row, pieces, MaskingConfig(kind="whole_word"), STREAM)
     assert masked.masked_positions.tolist() == list(range(1, 9))
 
 

@@ -36,7 +36,7 @@ def chosen_columns(
     words = words_of(row, pieces)
     tokens = sum(map(len, words))
     wanted = min(tokens, max(1, math.floor(masking.rate * tokens + rounding)))
-    if not masking.whole_word:
+    if masking.kind == "token":
         words = [[column] for word in words for column in word]
     words.sort(key=lambda word: keys[word[0]])
     chosen: set[int] = set()
@@ -71,14 +71,14 @@ def pieces(letters: WordPiece) -> Pieces:
     return Pieces.of(letters)
 
 
-@pytest.mark.parametrize("whole_word", [False, True])
+@pytest.mark.parametrize("kind", ["token", "whole_word"])
 @pytest.mark.parametrize("rate", [0.02, 0.15, 0.4, 0.85])
 @pytest.mark.parametrize("specials", [0.1, 0.5, 0.9])
-def test_every_row_is_masked_as_the_loops_do(pieces: Pieces, specials: float, rate: float, whole_word: bool) -> None:
+def test_every_row_is_masked_as_the_loops_do(pieces: Pieces, specials: float, rate: float, kind: str) -> None:
     draw = np.random.default_rng(int(100 * specials))
     ids = draw.integers(5, len(pieces.special), (60, 25))
     ids = np.where(draw.random(ids.shape) < specials, draw.integers(0, 5, ids.shape), ids)
-    masking = MaskingConfig(rate=rate, mask_share=0.6, random_share=0.3, whole_word=whole_word)
+    masking = MaskingConfig(rate=rate, mask_share=0.6, random_share=0.3, kind=kind)
     shown, positions, targets = by_loops(ids, pieces, masking, first_row=7)
     masked = mask_rows(ids, pieces, masking, STREAM, first_row=7)
     assert masked.masked_positions.tolist() == positions
@@ -92,7 +92,7 @@ def test_where_no_word_fits_the_first_drawn_is_taken(pieces: Pieces) -> None:
     for b in range(40):
         for word in range(1 + b % 5):
             ids[b, 1 + 4 * word : 4 + 4 * word] = [starts[word], *goes_on[: 1 + word % 2], 0][:3]
-    masking = MaskingConfig(rate=0.01, whole_word=True)
+    masking = MaskingConfig(rate=0.01, kind="whole_word")
     shown, positions, _ = by_loops(ids, pieces, masking, first_row=0)
     masked = mask_rows(ids, pieces, masking, STREAM)
     assert masked.masked_positions.tolist() == positions
@@ -108,10 +108,10 @@ def test_the_facts_of_a_vocabulary(pieces: Pieces, letters: WordPiece) -> None:
     assert [letters.token(int(i))[:2] == "##" for i in range(letters.vocab_size)] == pieces.continuation.tolist()
 
 
-@pytest.mark.parametrize("whole_word", [False, True])
+@pytest.mark.parametrize("kind", ["token", "whole_word"])
 @pytest.mark.parametrize("ids", [np.zeros((3, 6), int), np.zeros((0, 6), int), np.zeros((3, 0), int)])
-def test_where_no_token_is_ordinary_none_is_hidden(pieces: Pieces, ids: np.ndarray, whole_word: bool) -> None:
-    masked = mask_rows(ids, pieces, MaskingConfig(whole_word=whole_word), STREAM)
+def test_where_no_token_is_ordinary_none_is_hidden(pieces: Pieces, ids: np.ndarray, kind: str) -> None:
+    masked = mask_rows(ids, pieces, MaskingConfig(kind=kind), STREAM)
     np.testing.assert_array_equal(masked.input_ids, ids)
     assert masked.masked_positions.size == masked.target_ids.size == 0
 

@@ -78,7 +78,7 @@ def test_only_masked_tokens_are_targets(ids: np.ndarray, masked: MaskedRows) -> 
 
 def test_whole_words_stay_whole(pieces: Pieces, letters: WordPiece) -> None:
     ids = np.array([[2, *letters.encode_ids("abc defg hi jklm nop qrs tuvw xy"), 3]] * 200, np.int32)
-    masked = mask_rows(ids, pieces, MaskingConfig(rate=0.3, whole_word=True), STREAM)
+    masked = mask_rows(ids, pieces, MaskingConfig(rate=0.3, kind="whole_word"), STREAM)
     chosen = np.zeros(ids.shape, bool)
     chosen.flat[masked.masked_positions] = True
     goes_on = pieces.continuation[ids]

@@ -186,7 +186,7 @@ BUGS: tuple[Bug, ...] = (
         title="Whole-word masking takes each piece for a word",
         edits=(
             Edit(
-                "data/masking.py",
+                "data/masking_units.py",
                 "begins = ordinary & ~(pieces.continuation[ids] & before)",
                 "begins = ordinary",
             ),

@@ -1,0 +1,97 @@
+"""Which words of a batch are preferred: those that a regular expression matches whole, or that stand in a list."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mini_bert.data.masking_units import Words
+from mini_bert.errors import ConfigError, DataError
+from mini_bert.foreign_files import read_regular_file
+
+if TYPE_CHECKING:
+    from mini_bert.text.wordpiece import WordPiece
+
+_REMEMBERED = 1 << 16
+"""Words of several pieces."""
+_LARGEST_LIST = 1 << 27
+"""Bytes of a word list."""
+
+
+class PreferredWords(NamedTuple):
+    """What decides whether a word is preferred; words are as the tokenizer leaves them (lower-cased, if it does so)."""
+
+    alone: NDArray[np.bool_] = np.empty(0, bool)
+    """[V] whether a word that is this one piece is preferred."""
+    parts: tuple[str, ...] = ()
+    """[V] each piece without ##."""
+    pattern: re.Pattern[str] | None = None
+    listed: frozenset[str] = frozenset()
+    remembered: dict[bytes, bool] = {}  # noqa: RUF012
+    """Of words of several pieces, by their ids."""
+
+    @classmethod
+    def of(cls, patterns: Sequence[str], word_list: str | None, tokenizer: WordPiece) -> PreferredWords:
+        """From `masking.patterns` and `masking.word_list`.
+
+        Raises:
+            ConfigError: a pattern is no regular expression.
+            DataError: the list cannot be read as UTF-8, or none of its lines is one word to the tokenizer.
+        """
+        for pattern in patterns:
+            try:
+                re.compile(pattern)
+            except (re.error, RecursionError, OverflowError) as error:
+                raise ConfigError("masking.patterns", got=f"{pattern!r}: {error}", expected="regular expressions") from (
+                    error
+                )
+        joined = re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
+        parts = tuple(piece.removeprefix("##") for piece in tokenizer.vocabulary)
+        words = cls(np.empty(0, bool), parts, joined, _listed(word_list, tokenizer), {})
+        return words._replace(alone=np.array([words.has(part) for part in parts]))
+
+    def has(self, word: str) -> bool:
+        """Whether a word is preferred."""
+        return word in self.listed or (self.pattern is not None and self.pattern.fullmatch(word) is not None)
+
+    def among(self, ids: NDArray[np.int32], words: Words) -> NDArray[np.bool_]:
+        """Which words are preferred, [B, W]."""
+        rows = np.arange(len(ids))[:, None]
+        found = self.alone[ids[rows, words.columns]] & (words.lengths == 1)
+        for row, word in np.argwhere(words.lengths > 1).tolist():
+            start = words.columns[row, word]
+            found[row, word] = self._of_pieces(ids[row, start : start + words.lengths[row, word]])
+        return found
+
+    def _of_pieces(self, ids: NDArray[np.int32]) -> bool:
+        key = ids.tobytes()
+        found = self.remembered.get(key)
+        if found is None:
+            if len(self.remembered) >= _REMEMBERED:
+                self.remembered.clear()
+            found = self.remembered[key] = self.has("".join(self.parts[id] for id in ids.tolist()))
+        return found
+
+
+def _listed(word_list: str | None, tokenizer: WordPiece) -> frozenset[str]:
+    """The words of a file, as the tokenizer leaves them; a line that it takes for several words matches no word."""
+    if word_list is None:
+        return frozenset()
+    from mini_bert.text.normalize import normalize, split_words
+
+    try:
+        lines = read_regular_file(Path(word_list), _LARGEST_LIST).decode("utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(
+            "masking.word_list", got=f"{word_list}: {error}", expected="a file in UTF-8, one word a line"
+        ) from error
+    fallen = [split_words(normalize(line, tokenizer.lowercase, tokenizer.strip_accents)) for line in lines]
+    words = frozenset(word for (word,) in (words for words in fallen if len(words) == 1))
+    if not words:
+        raise DataError("masking.word_list", got=f"{word_list}: no line that is one word", expected="one word a line")
+    return words
