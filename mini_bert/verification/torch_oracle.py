@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mini_bert.ops.contract import Array
+from mini_bert.verification import torch_positions
 from mini_bert.verification.oracles.operations import dropout_factors
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ def _activation(name: str, x: Any) -> Any:
 
     if name == "gelu_new":
         return F.gelu(x, approximate="tanh")
-    functions: dict[str, Any] = {"gelu": F.gelu, "relu": F.relu, "tanh": torch.tanh}
+    functions: dict[str, Any] = {"gelu": F.gelu, "relu": F.relu, "sigmoid": torch.sigmoid, "tanh": torch.tanh}
     return functions[name](x)
 
 
@@ -163,8 +164,10 @@ _FUNCTIONS: dict[str, Any] = {
     "linear": _linear,
     "relu": lambda x: _activation("relu", x),
     "rms_norm": _rms_norm,
+    "sigmoid": lambda x: _activation("sigmoid", x),
     "softmax": _softmax,
     "tanh": lambda x: _activation("tanh", x),
+    **torch_positions.FUNCTIONS,
 }
 
 
@@ -205,7 +208,7 @@ class _Network:
         self.hidden = self.encode()
 
     def affine(self, x: Any, suffix: str) -> Any:
-        return _linear(x, self.w[f"W{suffix}"], self.w[f"b{suffix}"])
+        return _linear(x, self.w[f"W{suffix}"], self.w.get(f"b{suffix}"))
 
     def normalise(self, x: Any, suffix: str) -> Any:
         gamma, beta = self.w[f"gamma{suffix}"], self.w[f"beta{suffix}"]
@@ -218,30 +221,48 @@ class _Network:
     def encode(self) -> Any:
         T = self.ids.shape[1]
         first = self.batch.first_row * T
-        x = self.w["token_embeddings"][self.ids] + self.w["position_embeddings"][:T]
+        x = self.w["token_embeddings"][self.ids]
+        if "position_embeddings" in self.w:
+            x = x + self.w["position_embeddings"][:T]
         x = self.normalise(x + self.w["segment_embeddings"][self.types], "_embeddings")
         x = self.drop(x, "embeddings", first)
         for i in range(self.config.num_hidden_layers):
-            x = self.normalise(x + self.drop(self.attend(x, i), f"layer_{i}.attention", first), f"1_{i}")
-            inner = _activation(self.config.hidden_act, self.affine(x, f"1_{i}"))
-            x = self.normalise(x + self.drop(self.affine(inner, f"2_{i}"), f"layer_{i}.feed_forward", first), f"2_{i}")
-        return x
+            if self.config.norm_placement == "pre":
+                attended = self.attend(self.normalise(x, f"1_{i}"), i)
+                x = x + self.drop(attended, f"layer_{i}.attention", first)
+                forwarded = self.feed_forward(self.normalise(x, f"2_{i}"), i)
+                x = x + self.drop(forwarded, f"layer_{i}.feed_forward", first)
+            else:
+                x = self.normalise(x + self.drop(self.attend(x, i), f"layer_{i}.attention", first), f"1_{i}")
+                x = self.normalise(x + self.drop(self.feed_forward(x, i), f"layer_{i}.feed_forward", first), f"2_{i}")
+        return self.normalise(x, "_final") if self.config.norm_placement == "pre" else x
+
+    def feed_forward(self, x: Any, i: int) -> Any:
+        inner = _activation(self.config.hidden_act, self.affine(x, f"1_{i}"))
+        if self.config.feed_forward == "gated":
+            inner = inner * self.affine(x, f"3_{i}")
+        return self.affine(inner, f"2_{i}")
 
     def attend(self, x: Any, i: int) -> Any:
         heads, (_, T, H) = self.config.num_attention_heads, x.shape
         Q, K, V = (
             self.affine(x, f"_{letter}_{i}").unflatten(-1, (heads, H // heads)).transpose(1, 2) for letter in "QKV"
         )
+        Q, K, bias = torch_positions.positioned(self.config, self.w, i, Q, K)
         context = _attention(
             Q,
             K,
             V,
+            bias,
             mask_BS=self.batch.attention_mask,
             p=self.config.attention_probs_dropout_prob,
             stream=None if self.stream is None else self.stream.at(f"layer_{i}.attention.attention_weights"),
             first_row=self.batch.first_row * heads * T,
         )
-        return self.affine(context.transpose(1, 2).flatten(2), f"_O_{i}")
+        context = context.transpose(1, 2).flatten(2)
+        if self.config.attention_gate != "none":
+            context = torch_positions.gate(context, _activation("sigmoid", self.affine(x, f"_G_{i}")))
+        return self.affine(context, f"_O_{i}")
 
     def reading(self, name: str) -> Any:
         import torch

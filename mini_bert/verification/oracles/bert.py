@@ -12,7 +12,9 @@ from typing import Any, NamedTuple
 from mini_bert.config.schema import ModelConfig
 from mini_bert.verification.oracles import operations as oracle
 from mini_bert.verification.oracles.operations import Nested
+from mini_bert.verification.oracles import positions
 from mini_bert.verification.oracles.scalars import Number, dot
+from mini_bert.verification.oracles.scalars import total as scalar_total
 
 Hidden = Any
 """[B][T][H]"""
@@ -54,8 +56,8 @@ def hidden_states(run: Conditions, ids: list[list[int]], types: list[list[int]] 
     """Embeddings, then block after block."""
     x = embeddings(run, ids, types)
     for layer in range(run.config.num_hidden_layers):
-        x = block(run, x, layer)
-    return x
+        x = (pre_norm_block if run.config.norm_placement == "pre" else block)(run, x, layer)
+    return _normalise(run, x, "_final") if run.config.norm_placement == "pre" else x
 
 
 def head_logits(run: Conditions, head: str, x: Hidden) -> Nested:
@@ -72,18 +74,16 @@ def head_logits(run: Conditions, head: str, x: Hidden) -> Nested:
 
 
 def embeddings(run: Conditions, ids: list[list[int]], types: list[list[int]] | None) -> Hidden:
-    """Token, position and segment embedding of every token, added and normalised."""
-    tables = [run.parameters[f"{name}_embeddings"] for name in ("token", "position", "segment")]
-    total = [
-        [
-            [
-                tables[0][ids[b][t]][h] + tables[1][t][h] + tables[2][types[b][t] if types else 0][h]
-                for h in range(_H(run))
-            ]
-            for t in range(len(ids[b]))
-        ]
-        for b in range(len(ids))
-    ]
+    """Token and segment embedding of every token, and that of its position where there is one, added and normalised."""
+    tokens, segments = run.parameters["token_embeddings"], run.parameters["segment_embeddings"]
+    places = run.parameters.get("position_embeddings")
+
+    def added(b: int, t: int) -> list[Number]:
+        token, segment = tokens[ids[b][t]], segments[types[b][t] if types else 0]
+        named = [token, segment] if places is None else [token, segment, places[t]]
+        return [scalar_total(row[h] for row in named) for h in range(_H(run))]
+
+    total = [[added(b, t) for t in range(len(ids[b]))] for b in range(len(ids))]
     return _drop(run, _normalise(run, total, "_embeddings"), "embeddings")
 
 
@@ -92,10 +92,25 @@ def block(run: Conditions, x: Hidden, layer: int) -> Hidden:
     name = f"layer_{layer}"
     attended = _drop(run, multi_head_attention(run, x, layer), f"{name}.attention")
     u = _normalise(run, _add(x, attended), f"1_{layer}")
-    activation = ACTIVATIONS[run.config.hidden_act]
-    inner = activation(_affine(run, u, f"1_{layer}"))
-    forwarded = _drop(run, _affine(run, inner, f"2_{layer}"), f"{name}.feed_forward")
+    forwarded = _drop(run, feed_forward(run, u, layer), f"{name}.feed_forward")
     return _normalise(run, _add(u, forwarded), f"2_{layer}")
+
+
+def pre_norm_block(run: Conditions, x: Hidden, layer: int) -> Hidden:
+    """Attention of the normalised stream is added to the stream, and then the feed-forward network's output is."""
+    name = f"layer_{layer}"
+    attended = multi_head_attention(run, _normalise(run, x, f"1_{layer}"), layer)
+    u = _add(x, _drop(run, attended, f"{name}.attention"))
+    forwarded = feed_forward(run, _normalise(run, u, f"2_{layer}"), layer)
+    return _add(u, _drop(run, forwarded, f"{name}.feed_forward"))
+
+
+def feed_forward(run: Conditions, u: Hidden, layer: int) -> Hidden:
+    """Wider, through the activation, perhaps times a second, linear map of the same input, and narrow again."""
+    inner = ACTIVATIONS[run.config.hidden_act](_affine(run, u, f"1_{layer}"))
+    if run.config.feed_forward == "gated":
+        inner = _multiply(inner, _affine(run, u, f"3_{layer}"))
+    return _affine(run, inner, f"2_{layer}")
 
 
 def multi_head_attention(run: Conditions, x: Hidden, layer: int) -> Hidden:
@@ -106,8 +121,12 @@ def multi_head_attention(run: Conditions, x: Hidden, layer: int) -> Hidden:
         [[[row[a * width : (a + 1) * width] for row in rows] for a in range(heads)] for rows in projected]
         for projected in (Q, K, V)
     ]
+    if run.config.position_embedding_type == "rotary":
+        places, theta = list(range(len(x[0]))), run.config.rope_theta
+        split[:2] = [positions.rotary(projected, positions=places, theta=theta) for projected in split[:2]]
     context = oracle.attention(
         *split,
+        _position_bias(run, split[0], layer),
         mask_BS=run.mask,
         p=run.config.attention_probs_dropout_prob,
         stream=run.dropout and run.dropout.at(f"layer_{layer}.attention.attention_weights"),
@@ -116,7 +135,20 @@ def multi_head_attention(run: Conditions, x: Hidden, layer: int) -> Hidden:
     joined = [
         [[value for a in range(heads) for value in context[b][a][t]] for t in range(len(x[b]))] for b in range(len(x))
     ]
+    if run.config.attention_gate != "none":
+        joined = positions.gate(joined, oracle.sigmoid(_affine(run, x, f"_G_{layer}")))
     return _affine(run, joined, f"_O_{layer}")
+
+
+def _position_bias(run: Conditions, Q: Nested, layer: int) -> Nested:
+    """What is added to the scores: for each row of the batch, or once for all."""
+    kind, tokens = run.config.position_embedding_type, len(Q[0][0])
+    if kind == "t5_bias":
+        reach = run.config.relative_attention_max_distance
+        return positions.relative_bias(run.parameters["relative_bias"], keys=tokens, max_distance=reach)
+    if kind == "relative_key":
+        return positions.relative_keys(Q, run.parameters[f"relative_keys_{layer}"], keys=tokens)
+    return [positions.alibi(len(Q[0]), tokens)] if kind == "alibi" else None
 
 
 def decode(run: Conditions, x: Hidden) -> Nested:
@@ -136,7 +168,7 @@ def _H(run: Conditions) -> int:
 
 
 def _affine(run: Conditions, x: Nested, suffix: str) -> Nested:
-    return oracle.linear(x, run.parameters[f"W{suffix}"], run.parameters[f"b{suffix}"])
+    return oracle.linear(x, run.parameters[f"W{suffix}"], run.parameters.get(f"b{suffix}"))
 
 
 def _normalise(run: Conditions, x: Nested, suffix: str) -> Nested:
@@ -148,6 +180,12 @@ def _add(x: Nested, y: Nested) -> Nested:
     if isinstance(x, list):
         return [_add(left, right) for left, right in zip(x, y, strict=True)]
     return x + y
+
+
+def _multiply(x: Nested, y: Nested) -> Nested:
+    if isinstance(x, list):
+        return [_multiply(left, right) for left, right in zip(x, y, strict=True)]
+    return x * y
 
 
 def _drop(run: Conditions, x: Hidden, site: str) -> Hidden:

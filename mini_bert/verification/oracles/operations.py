@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from mini_bert.verification.oracles import positions
 from mini_bert.verification.oracles.philox import stream_lanes
 from mini_bert.verification.oracles.scalars import Number, dot, erfc, exp, log, sqrt, total
 
@@ -96,6 +97,11 @@ def tanh(x: Nested) -> Nested:
     return each_element(lambda value: (exp(value) - exp(-value)) / (exp(value) + exp(-value)), x)
 
 
+def sigmoid(x: Nested) -> Nested:
+    """1 / (1 + e^−x)."""
+    return each_element(lambda value: 1.0 / (1.0 + exp(-value)), x)
+
+
 def dropout_factors(rows: list[int], columns: int, *, p: float, stream: Any) -> Matrix:
     """What each element of the rows numbered `rows` is multiplied by: 0 or 1 / (1 − p), p a multiple of 2⁻¹⁶."""
     if stream is None:
@@ -176,15 +182,21 @@ def attention(
 
 ORACLES: dict[str, Callable[..., Nested]] = {
     "attention": attention,
+    "by_distance": positions.by_distance,
     "cross_entropy": cross_entropy,
     "dropout": dropout,
     "embedding": embedding,
+    "gate": positions.gate,
     "gelu": gelu,
     "gelu_new": gelu_new,
     "layer_norm": layer_norm,
     "linear": linear,
+    "relative_bias": positions.relative_bias,
+    "relative_keys": positions.relative_keys,
     "relu": relu,
     "rms_norm": rms_norm,
+    "rotary": positions.rotary,
+    "sigmoid": sigmoid,
     "softmax": softmax,
     "tanh": tanh,
 }
