@@ -30,6 +30,31 @@ TINY: dict[str, Any] = {**SMALL, "hidden_size": 6, "intermediate_size": 5, "voca
 """So small that an input of all ReLUs far from the kink can be found."""
 
 
+BLOCK_VARIANTS: dict[str, dict[str, Any]] = {
+    "pre-LN": {"norm_placement": "pre"},
+    "pre-LN, hidden states": {"norm_placement": "pre", "heads": ()},
+    "RMSNorm": {"norm": "rms_norm"},
+    "gated feed-forward": {"feed_forward": "gated"},
+    "gated feed-forward with relu": {"feed_forward": "gated", "hidden_act": "relu"},
+    "no biases": {"use_bias": False},
+    "pre-LN, RMSNorm": {"norm_placement": "pre", "norm": "rms_norm"},
+    "pre-LN, no biases": {"norm_placement": "pre", "use_bias": False},
+    "RMSNorm, no biases": {"norm": "rms_norm", "use_bias": False},
+    "gated feed-forward, RMSNorm": {"feed_forward": "gated", "norm": "rms_norm"},
+    "gated feed-forward, no biases": {"feed_forward": "gated", "use_bias": False},
+    "pre-LN, gated feed-forward": {"norm_placement": "pre", "feed_forward": "gated"},
+    "pre-LN, RMSNorm, gated feed-forward, no biases": {
+        "norm_placement": "pre", "norm": "rms_norm", "feed_forward": "gated", "use_bias": False,
+    },
+    "the same with relu": {
+        "norm_placement": "pre", "norm": "rms_norm", "feed_forward": "gated", "use_bias": False, "hidden_act": "relu",
+    },
+}  # fmt: skip
+"""Every variant of the block, every pair of them, and all at once."""
+
+QUICK_BLOCK_VARIANTS = ("pre-LN", "pre-LN, RMSNorm, gated feed-forward, no biases")
+
+
 def default_scenario(*, quick: bool = False) -> Scenario:
     """The exact default model: padding, two segments, dropout, 9 and 4 masked positions."""
     if quick:
@@ -100,6 +125,9 @@ def conditions(*, quick: bool = False) -> Iterator[Scenario]:
         heads = ("mlm", "nsp") if head == "nsp" else (head,)
         yield small(f"logits: {' and '.join(heads)}", all_logits=True, heads=heads, num_labels=3)
     yield small("hidden states: no head", heads=(), type_vocab_size=3)
+    for name, settings in BLOCK_VARIANTS.items():
+        if not quick or name in QUICK_BLOCK_VARIANTS:
+            yield small(name, **settings)
     yield _small(4, (4, 0, 2), (2, 1, 2), "a row of padding only", dropout=False)
     if quick:
         return

@@ -211,8 +211,10 @@ class _Network:
         return _linear(x, self.w[f"W{suffix}"], self.w.get(f"b{suffix}"))
 
     def normalise(self, x: Any, suffix: str) -> Any:
-        gamma, beta = self.w[f"gamma{suffix}"], self.w[f"beta{suffix}"]
-        return _layer_norm(x, gamma, beta, eps=self.config.layer_norm_eps)
+        gamma, eps = self.w[f"gamma{suffix}"], self.config.layer_norm_eps
+        if self.config.norm == "rms_norm":
+            return _rms_norm(x, gamma, eps=eps)
+        return _layer_norm(x, gamma, self.w.get(f"beta{suffix}"), eps=eps)
 
     def drop(self, x: Any, site: str, first_row: int) -> Any:
         stream = None if self.stream is None else self.stream.at(site)

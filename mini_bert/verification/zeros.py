@@ -51,10 +51,13 @@ def true_zeros(scenario: Scenario) -> list[Zero]:
     types = np.zeros((B, T), np.int64) if batch.token_type_ids is None else batch.token_type_ids
     zeros = []
     for i in range(config.num_hidden_layers):
-        zeros.append(Zero(f"b_K_{i}", None, "softmax does not see what all scores of a query have in common", False))
+        if config.use_bias:
+            common = "softmax does not see what all scores of a query have in common"
+            zeros.append(Zero(f"b_K_{i}", None, common, False))
         if T == 1:
             alone = "one key alone has the weight 1, whatever its score"
-            zeros += [Zero(f"{name}_{i}", None, alone, True) for name in ("W_Q", "b_Q", "W_K")]
+            silent = ("W_Q", "b_Q", "W_K") if config.use_bias else ("W_Q", "W_K")
+            zeros += [Zero(f"{name}_{i}", None, alone, True) for name in silent]
     read_as_decoder = LOSS in scenario.cotangents or "mlm" in scenario.cotangents
     tables = {"position_embeddings": np.arange(T), "segment_embeddings": types.ravel()}
     if not read_as_decoder:

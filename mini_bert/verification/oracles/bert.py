@@ -172,7 +172,9 @@ def _affine(run: Conditions, x: Nested, suffix: str) -> Nested:
 
 
 def _normalise(run: Conditions, x: Nested, suffix: str) -> Nested:
-    gamma, beta = run.parameters[f"gamma{suffix}"], run.parameters[f"beta{suffix}"]
+    gamma, beta = run.parameters[f"gamma{suffix}"], run.parameters.get(f"beta{suffix}")
+    if run.config.norm == "rms_norm":
+        return oracle.rms_norm(x, gamma, eps=run.config.layer_norm_eps)
     return oracle.layer_norm(x, gamma, beta, eps=run.config.layer_norm_eps)
 
 
