@@ -24,6 +24,7 @@ from mini_bert.model.forward_pass import Pass, Reading
 from mini_bert.model.heads import HEADS
 from mini_bert.model.inputs import check_batch
 from mini_bert.model.parameters import Parameters
+from mini_bert.model.tasks import task_losses_and_gradients
 from mini_bert.ops import cross_entropy
 from mini_bert.ops.contract import Array
 from mini_bert.optim.clipping import global_norm
@@ -185,8 +186,17 @@ def _in_shard(model: MiniBERT, batch: Batch, dropout: RandomStream | None, gradi
 
 
 def _repeat(model: MiniBERT, batch: Batch, dropout: RandomStream | None, gradients: Parameters, watch: _Watch) -> None:
-    """`MiniBERT.mlm_loss_and_gradients` with a tap on both ways."""
+    """`MiniBERT.mlm_loss_and_gradients`, or that of all tasks, with a tap on both ways."""
     gradients.buffer[...] = 0
+    if batch.questions:
+        before = sys.getprofile()
+        sys.setprofile(watch.profile)
+        try:
+            task_losses_and_gradients(model, batch, gradients, dropout, watch.forward, watch.backward)
+            watch.end()
+        finally:
+            sys.setprofile(before)
+        return
     batch = check_batch(model.config, batch, targets=True)
     positions, targets = batch.masked_positions, batch.target_ids
     assert positions is not None
@@ -226,11 +236,18 @@ def _rows(name: str, bad: Array, batch: Batch) -> tuple[int, ...]:
     B, T = batch.input_ids.shape
     if bad.ndim > 2 and bad.shape[0] == B:
         rows = np.flatnonzero(bad.reshape(B, -1).any(axis=1))
-    elif bad.ndim == 2 and batch.masked_positions is not None and name != "embeddings.position":
-        rows = np.unique(batch.masked_positions[bad.any(axis=1)] // T)
+    elif bad.ndim == 2 and (read := _read(batch)).size == bad.shape[0] and name != "embeddings.position":
+        rows = np.unique(read[bad.any(axis=1)] // T)
     else:
         return ()
     return tuple(int(row) + batch.first_row for row in rows)
+
+
+def _read(batch: Batch) -> Array:
+    """The positions that the loss reads."""
+    if batch.questions:
+        return np.unique(np.concatenate([question.positions for question in batch.questions]))
+    return np.empty(0, np.int64) if batch.masked_positions is None else batch.masked_positions
 
 
 def _all_finite(returned: Any) -> bool:

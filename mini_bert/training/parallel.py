@@ -16,8 +16,9 @@ the whole tree, and sends the others the sum.
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import NamedTuple
@@ -29,6 +30,7 @@ from mini_bert.batch import Batch
 from mini_bert.errors import ConfigError, InvalidInputError
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
+from mini_bert.model.tasks import TaskSum, task_losses_and_gradients
 from mini_bert.ops.contract import Array, blocks
 from mini_bert.random_streams import RandomStream
 from mini_bert.training.allocator import give_freed_memory_back, keep_freed_memory
@@ -38,13 +40,26 @@ from mini_bert.training.shard_work import Part, ShardWork
 
 
 class ShardSum(NamedTuple):
-    """Sums over all shards of a batch."""
+    """Sums over all shards of a batch.
+
+    Where `masked_lm` is not among the tasks, the first three are those of all tasks together: weighted mean loss times
+    the number of all answers, that number, and how many of them are right.
+    """
 
     loss_sum: float
     n_masked: int
     n_correct: int
     gradient: Array
-    """The flat gradient of `loss_sum`; valid until the pool's next call."""
+    """The flat gradient of `loss_sum`, or of `total_loss` where there are `tasks`; valid until the pool's next call."""
+    tasks: Mapping[str, TaskSum] = {}
+    """What each task of `batch.questions` measured; empty for a batch without."""
+    total_loss: float = math.nan
+    """Σ weight · mean loss of the tasks (TASK.1); NaN where there are none."""
+
+    @property
+    def divisor(self) -> int:
+        """What `gradient` is still to be divided by, to be that of the mean loss: the number of masked tokens."""
+        return 1 if self.tasks else max(self.n_masked, 1)
 
 
 def shard_bounds(rows: int, shards: int) -> list[tuple[int, int]]:
@@ -131,13 +146,22 @@ class ShardPool:
         finally:
             failure = None  # it holds this frame, which would hold it
         gradient = nodes[self._span[0]] if self.ranks.size == 1 else self._sum_over_ranks(nodes)
-        loss_sums, n_masked, n_correct = zip(*(part for parts, _ in everyone for part in parts), strict=True)
-        return ShardSum(_tree_sum(list(loss_sums)), sum(n_masked), sum(n_correct), gradient)
+        sums = _added([part for parts, _ in everyone for part in parts])
+        if not batch.questions:
+            return ShardSum(*sums["masked_lm"], gradient)
+        total_loss = sum(q.weight * sums[q.task].loss / max(q.items, 1) for q in batch.questions)
+        everything = sum(of.items for of in sums.values())
+        together = TaskSum(total_loss * everything, everything, sum(of.correct for of in sums.values()))
+        return ShardSum(*sums.get("masked_lm", together), gradient, sums, total_loss)
 
     def elementwise(self, function: Callable[[slice], None], size: int) -> None:
         """Run `function` on one part of a vector of `size` elements a thread; it must treat each element by itself."""
         parts = [slice(size * i // self.threads, size * (i + 1) // self.threads) for i in range(self.threads)]
         list(self._executor.map(function, parts))
+
+    def each(self, jobs: Sequence[Callable[[], None]]) -> None:
+        """Run functions that do not hear of each other, and wait for all."""
+        list(self._executor.map(lambda job: job(), jobs))
 
     def _own_shards(
         self, model: MiniBERT, batch: Batch, dropout: RandomStream | None
@@ -240,9 +264,24 @@ def _shard(model: MiniBERT, batch: Batch, gradients: Parameters, dropout: Random
 
     gradients.buffer[...] = 0
     if not batch.input_ids.shape[0]:  # fewer rows than shards
-        return 0.0, 0, 0
+        asked = [question.task for question in batch.questions] or ["masked_lm"]
+        return dict.fromkeys(asked, TaskSum(0.0, 0, 0))
+    if batch.questions:
+        return task_losses_and_gradients(model, batch, gradients, dropout)
     loss_sum, n_masked = model.mlm_loss_and_gradients(batch, gradients, dropout, tap=count_correct)
-    return loss_sum, n_masked, correct
+    return {"masked_lm": TaskSum(loss_sum, n_masked, correct)}
+
+
+def _added(parts: list[Part]) -> Part:
+    """The shards' sums, task by task."""
+    return {
+        task: TaskSum(
+            _tree_sum([part[task].loss for part in parts]),
+            sum(part[task].items for part in parts),
+            sum(part[task].correct for part in parts),
+        )
+        for task in parts[0]
+    }
 
 
 def _tree_sum(values: list[float]) -> float:

@@ -22,6 +22,9 @@ class Window:
     tokens: int = 0
     skipped: int = 0
     seconds: float = 0.0
+    total_loss: float = 0.0
+    tasks: dict[str, list[float]] = field(default_factory=dict)
+    """Sum of losses, answers, right answers of each task, where there is more than `masked_lm` to learn."""
 
     def add(self, result: StepResult, seconds: float) -> None:
         """Count a step; of a skipped one, only that it was."""
@@ -36,10 +39,19 @@ class Window:
         self.correct += result.accuracy * result.masked
         self.grad_norm += result.grad_norm
         self.clipped += result.clipped
+        if result.tasks:
+            self.total_loss += result.total_loss
+        for task, measured in result.tasks.items():
+            self.tasks[task] = [a + b for a, b in zip(self.tasks.get(task, [0.0, 0, 0]), measured, strict=True)]
 
     def means(self) -> dict[str, float]:
-        """Loss and accuracy over all masked tokens, gradient norm and clipped share over steps."""
+        """Loss and accuracy over all masked tokens, gradient norm and clipped share over steps.
+
+        Where there are other tasks: `next_sentence_loss`, `next_sentence_accuracy`, … over all of a task's answers, and
+        `total_loss`, the weighted sum that is minimised, over steps.
+        """
         nothing = float("nan")
+        tasks = {task: measured for task, measured in self.tasks.items() if task != "masked_lm"}
         return {
             "loss": self.loss / self.masked if self.masked else nothing,
             "accuracy": self.correct / self.masked if self.masked else nothing,
@@ -47,6 +59,9 @@ class Window:
             "clipped": self.clipped / self.steps if self.steps else nothing,
             "tokens_per_second": self.tokens / self.seconds if self.seconds else nothing,
             "skipped": self.skipped,
+            **({"total_loss": self.total_loss / self.steps} if self.tasks else {}),
+            **{f"{task}_loss": loss / items for task, (loss, items, _) in tasks.items() if items},
+            **{f"{task}_accuracy": correct / items for task, (_, items, correct) in tasks.items() if items},
         }
 
 

@@ -10,11 +10,12 @@ import threading
 from collections.abc import Callable
 
 from mini_bert.model.parameters import Parameters
+from mini_bert.model.tasks import TaskSum
 from mini_bert.ops.contract import Array
 from mini_bert.training.shard_tree import Span, next_addition
 
-Part = tuple[float, int, int]
-"""Of one shard: the sum of its losses, how many positions are masked, how many predictions are right."""
+Part = dict[str, TaskSum]
+"""What each task measured on one shard."""
 
 
 class ShardWork:
