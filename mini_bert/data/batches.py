@@ -21,6 +21,7 @@ from mini_bert.batch import Batch
 from mini_bert.data.masking import Pieces, mask_rows
 from mini_bert.data.order import permuted, sample_numbers, visited_rows, visits_per_epoch
 from mini_bert.data.packing import RowIndex
+from mini_bert.data.questions import Questions, are_asked
 from mini_bert.errors import InvalidInputError
 from mini_bert.random_streams import RandomStream
 
@@ -41,7 +42,9 @@ class BatchStream:
     """
 
     def __init__(self, token_set: TokenSet, config: Config, tokenizer: WordPiece) -> None:
-        self.rows: RowIndex = token_set.rows(config.model.max_position_embeddings)
+        self._questions = Questions(token_set, config, tokenizer) if are_asked(config.tasks) else None
+        length = config.model.max_position_embeddings
+        self.rows: RowIndex = token_set.rows(length) if self._questions is None else self._questions.rows
         self.rows_per_epoch = sum(visits_per_epoch(self.rows.counts, self.rows.weights))
         self.batch_size = config.train.batch_size
         self.steps_per_epoch = -(-self.rows_per_epoch // self.batch_size)
@@ -67,8 +70,13 @@ class BatchStream:
 
     def batch(self, step: int) -> Batch:
         """Batch number `step`, from 0, masked for this step."""
-        ids = self.rows.read(self.row_numbers(step))
-        return _masked_batch(ids, self._pieces, self._masking, RandomStream(self._seed, "masking", step), 0)
+        numbers, stream = self.row_numbers(step), RandomStream(self._seed, "masking", step)
+        if self._questions is not None:
+            tasks = RandomStream(self._seed, "tasks", step)
+            return self._questions.batch(
+                numbers, lambda ids: mask_rows(ids, self._pieces, self._masking, stream), tasks
+            )
+        return _masked_batch(self.rows.read(numbers), self._pieces, self._masking, stream, 0)
 
     def _packed_rows(self, step: int) -> NDArray[np.int64]:
         positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
