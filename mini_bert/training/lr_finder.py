@@ -19,12 +19,19 @@ import copy
 import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from mini_bert.batch import Batch
 from mini_bert.config.schema import Config
+from mini_bert.data.tokens import TokenCorpus
 from mini_bert.errors import InvalidInputError
+from mini_bert.machine import available_cores
+from mini_bert.training.course import Course, from_checkpoint, from_nothing
+from mini_bert.training.memory import choose_in_flight, require_room
 from mini_bert.training.parallel import ShardPool
+from mini_bert.training.ranks import ALONE
+from mini_bert.training.resuming import Beginning
 from mini_bert.training.step import StepResult, TrainingState, training_step
 
 DIVERGED = 1.0
@@ -70,6 +77,39 @@ class LearningRateCurve(NamedTuple):
     stopped: str
     """Why it ended where it did."""
     proposal: Proposal
+
+
+def search(config: Config, tokens: TokenCorpus, checkpoint: Path | None = None, **options: Any) -> LearningRateCurve:
+    """As `find_learning_rate`, for the training that `config` describes; nothing is written.
+
+    Args:
+        config: `train.in_flight` and `run.threads` are as for a training.
+        tokens: the tokenised corpus.
+        checkpoint: look on from here; None: before step 1.
+        options: first, last, steps, told.
+
+    Raises:
+        InvalidInputError: as `find_learning_rate`.
+        CheckpointError: the checkpoint does not hold.
+        ConfigError: too little memory, or settings that are not those of the checkpoint.
+        DataError: texts or vocabulary are not those of the checkpoint.
+    """
+    threads = config.run.threads or available_cores()
+    in_flight = choose_in_flight(config, threads)
+    require_room(config, in_flight)
+    with ShardPool(threads, config.train.shards, in_flight=in_flight) as pool:
+        course = _course(config, tokens, checkpoint, pool)
+
+        def batch(step: int) -> Batch:
+            return course.stream.batch(step + course.health.batch_offset)
+
+        return find_learning_rate(course.state, course.config, batch, pool, **options)
+
+
+def _course(config: Config, tokens: TokenCorpus, checkpoint: Path | None, pool: ShardPool) -> Course:
+    if checkpoint is None:
+        return from_nothing(config, Path(config.run.directory), tokens, pool, ALONE)
+    return from_checkpoint(config, checkpoint.parent, Beginning(checkpoint), tokens, pool, ALONE)[0]
 
 
 def find_learning_rate(
