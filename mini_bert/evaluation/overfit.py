@@ -74,7 +74,7 @@ def overfit_one_batch(
     if batch.masked_positions is None or not len(batch.masked_positions):
         raise InvalidInputError("batch", got="no masked position", expected="at least one")
     config = _memorising(config, steps)
-    state = TrainingState.fresh(MiniBERT(config.model, seed=config.run.seed))
+    state = TrainingState.fresh(MiniBERT(config.model, seed=config.run.seed), config.optimizer)
     curve: list[tuple[int, float, float]] = []
     skipped = 0
     with ShardPool(threads, min(config.train.shards, len(batch.input_ids))) as pool:

@@ -2,7 +2,7 @@
 
     runs/<name>/checkpoints/checkpoint-<step>/
         config.json, model.safetensors, tokenizer files     a Hugging Face model folder
-        optimizer.safetensors                               AdamW's moments, under the names of the parameters
+        optimizer.safetensors                               what the optimiser keeps, under the names of the parameters
         training_state.json                                 step and counters; no generator state: all draws are pure
         manifest.json                                       size and sha256 of all of these, written last
 
@@ -11,6 +11,9 @@ it to its name; flush its parent; read it back and compare with the manifest; on
 older checkpoints. `latest` is a hint for people: a resume looks for the newest checkpoint whose manifest holds.
 The manifest tells of the bytes that were meant, hashed in memory while they are written, not of what a disk gave back.
 Names, and which checkpoints stay: checkpoint_folders.py.
+
+Where the parameters are averaged, model.safetensors holds the average, which is the model that people load, and
+optimizer.safetensors the raw parameters (`raw.W_Q_0`), which a resume goes on from.
 
 What is not promised: equal bits on another type of processor, BLAS build or version of NumPy.
 """
@@ -38,7 +41,8 @@ from mini_bert.interop import bert_config, huggingface, manifest, safetensors_gu
 from mini_bert.machine import blas_kernel
 from mini_bert.model.parameters import Parameters
 from mini_bert.model.pretrained import CONFIG_NAME, WEIGHTS_NAME, from_pretrained
-from mini_bert.optim import adamw
+from mini_bert.ops.contract import Array
+from mini_bert.optim.optimizer import OPTIMIZERS, OptimizerState, zeros
 from mini_bert.training.checkpoint_folders import (
     FOLDER,
     STATE_NAME,
@@ -53,6 +57,7 @@ from mini_bert.training.checkpoint_folders import (
     temporary,
     verified,
 )
+from mini_bert.training.layout import layout_of
 from mini_bert.training.step import TrainingState
 
 __all__ = [
@@ -129,12 +134,19 @@ def load_checkpoint(path: Path) -> Restored:
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         got = f"{type(error).__name__}: {shown(str(error))}"
         raise CheckpointError(str(path / STATE_NAME), got=got, expected="the state of a training") from error
-    optimizer = adamw.init(model.parameters.buffer.size, model.dtype)
-    arrays, _ = safetensors_guard.load(path / OPTIMIZER_NAME)
-    expected = {f"{moment}.{name}": view for moment, name, view in _moments(model.parameters, optimizer)}
+    arrays, metadata = safetensors_guard.load(path / OPTIMIZER_NAME)
+    optimizer = _empty_state(model.parameters, arrays, metadata, path)
+    state = TrainingState(model, optimizer, step)
+    if "average" in optimizer:
+        optimizer["average"][...] = model.parameters.buffer
+    expected = _tensors(state)
     if arrays.keys() != expected.keys():
         odd = sorted(arrays.keys() ^ expected.keys())[0]
-        raise CheckpointError(str(path / OPTIMIZER_NAME), got=f"{odd} missing or unknown", expected="two moments each")
+        raise CheckpointError(
+            str(path / OPTIMIZER_NAME),
+            got=f"{shown(odd)} missing or unknown",
+            expected=f"what {optimizer.name} keeps of each parameter",
+        )
     for name, view in expected.items():
         if arrays[name].shape != view.shape or arrays[name].dtype != view.dtype:
             raise CheckpointError(
@@ -143,16 +155,15 @@ def load_checkpoint(path: Path) -> Restored:
                 expected=f"{view.dtype} {view.shape}",
             )
         view[...] = arrays[name]
-    state = TrainingState(model, optimizer, step)
     if model_and_optimizer_sha256(state) != promised.get("model_and_optimizer_sha256"):
         raise CheckpointError(str(path), got="another model or optimizer", expected="the one whose hash was saved")
     return Restored(state, progress, promised)
 
 
 def model_and_optimizer_sha256(state: TrainingState) -> str:
-    """The hash of a run: over parameters and moments alone, in the order of the buffer, little-endian."""
+    """The hash of a run: over parameters and what the optimiser keeps, each in its order, little-endian."""
     digest = hashlib.sha256()
-    for vector in (state.model.parameters.buffer, state.optimizer.m, state.optimizer.v):
+    for vector in state.vectors:
         digest.update(np.ascontiguousarray(vector, vector.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
 
@@ -169,13 +180,31 @@ def environment(threads: int) -> dict[str, str | int]:
     }
 
 
-def _moments(parameters: Parameters, optimizer: adamw.State) -> list[tuple[str, str, np.ndarray[Any, Any]]]:
-    """AdamW's vectors by moment and parameter name, as views."""
-    return [
-        (moment, name, view)
-        for moment in ("m", "v")
-        for name, view in Parameters(parameters.config, buffer=getattr(optimizer, moment)).items()
-    ]
+def _empty_state(
+    parameters: Parameters, arrays: Mapping[str, Array], metadata: Mapping[str, Any], path: Path
+) -> OptimizerState:
+    """A state of zeros for what a file keeps: its optimiser's own vectors, and those that stand around it."""
+    kept = {name.partition(".")[0] for name in arrays}
+    around = [vector for vector, tells in (("slow", "slow"), ("average", "raw")) if tells in kept]
+    name = metadata.get("optimizer", "adamw")  # the only one there was, when none was named
+    if not isinstance(name, str) or name not in OPTIMIZERS:
+        raise CheckpointError(
+            str(path / OPTIMIZER_NAME), got=f"the optimizer {shown(repr(name))}", expected=f"one of {list(OPTIMIZERS)}"
+        )
+    return zeros(layout_of(parameters.table), parameters.buffer.dtype, name, around)
+
+
+def _tensors(state: TrainingState) -> dict[str, Array]:
+    """What lies in optimizer.safetensors, by vector and parameter name, as views."""
+    tensors = {
+        f"{vector}.{name}": view
+        for vector in state.optimizer
+        if vector != "average"
+        for name, view in state.optimizer.views(vector).items()
+    }
+    if "average" in state.optimizer:
+        tensors |= {f"raw.{name}": view for name, view in state.model.parameters.items()}
+    return tensors
 
 
 def _holds_already(path: Path, state: TrainingState, counters: bytes) -> bool:
@@ -191,13 +220,13 @@ def _holds_already(path: Path, state: TrainingState, counters: bytes) -> bool:
 
 def _contents(state: TrainingState, counters: bytes) -> dict[str, Sequence[Buffer]]:
     """Name → bytes of each file but the manifest. Those of arrays are not copied: the state must stay as it is."""
-    model = state.model
-    moments = {f"{moment}.{name}": view for moment, name, view in _moments(model.parameters, state.optimizer)}
+    model, optimizer = state.evaluated, state.optimizer
+    metadata = {"step": state.step} if optimizer.name == "adamw" else {"step": state.step, "optimizer": optimizer.name}
     weights = huggingface.to_hugging_face(model.parameters, model.parameters.table)
     pad_id = 0 if model.tokenizer is None else model.tokenizer.pad_id
     fields = bert_config.to_json(model.config, np.dtype(model.dtype).name, pad_id)
     return {
-        OPTIMIZER_NAME: safetensors_guard.to_parts(moments, {"step": state.step}),
+        OPTIMIZER_NAME: safetensors_guard.to_parts(_tensors(state), metadata),
         WEIGHTS_NAME: safetensors_guard.to_parts(weights, {"format": "pt"}),
         CONFIG_NAME: [(json.dumps(fields, indent=2) + "\n").encode()],
         STATE_NAME: [counters],

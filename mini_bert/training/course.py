@@ -8,18 +8,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from mini_bert.config.schema import Config
 from mini_bert.data.batches import BatchStream
 from mini_bert.data.tokens import TokenCorpus
 from mini_bert.errors import CheckpointError, NonFiniteError
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
+from mini_bert.optim.optimizer import zeros
 from mini_bert.training.checkpoint import environment, load_checkpoint, save_checkpoint
 from mini_bert.training.checkpoint_folders import FOLDER, checkpoints, retire_newer, saved_in_turn, step_of, verified
 from mini_bert.training.first_model import first_model
 from mini_bert.training.health import Health, not_finite_in
+from mini_bert.training.layout import layout_of
 from mini_bert.training.parallel import ShardPool
 from mini_bert.training.phases import References, references_of
 from mini_bert.training.progress import Progress
@@ -132,7 +132,7 @@ class Course:
         self.ranks.on_first(lambda: retire_newer(self.run, -1 if found is None else step_of(found)))
         if found is None:
             model = first_model(self.config, self.state.model.tokenizer)
-            self._take(TrainingState.fresh(model))
+            self._take(TrainingState.fresh(model, self.config.optimizer))
             self.progress, self.good = Progress(), None
             self.health.rolled_back(left, 0)
         else:
@@ -147,7 +147,7 @@ class Course:
 
     def _take(self, state: TrainingState) -> None:
         """Another state's numbers, in the arrays that are there."""
-        for mine, other in zip(vectors(self.state), vectors(state), strict=True):
+        for mine, other in zip(self.state.vectors, state.vectors, strict=True):
             mine[...] = other
         self.state.step = state.step
 
@@ -155,7 +155,7 @@ class Course:
 def from_nothing(config: Config, run: Path, tokens: TokenCorpus, pool: ShardPool, ranks: Ranks) -> Course:
     """A course before step 1."""
     model = first_model(config, tokens.tokenizer)
-    return _course(config, run, TrainingState.fresh(model), tokens, pool, ranks)
+    return _course(config, run, TrainingState.fresh(model, config.optimizer), tokens, pool, ranks)
 
 
 def from_checkpoint(
@@ -213,20 +213,17 @@ def load_on_all(checkpoint: Path, ranks: Ranks) -> tuple[TrainingState, Mapping[
         restored = load_checkpoint(checkpoint)
         read.append(restored.state)
         model = restored.state.model
-        return model.config, model.dtype, restored.state.step, restored.progress, restored.manifest
+        kept = restored.state.optimizer.name, restored.state.optimizer.around
+        return model.config, model.dtype, kept, restored.state.step, restored.progress, restored.manifest
 
-    config, dtype, step, saved, promised = ranks.on_first(load)
+    config, dtype, kept, step, saved, promised = ranks.on_first(load)
     if not read:
-        read.append(TrainingState.fresh(MiniBERT.from_parameters(Parameters(config, dtype))))
-        read[0].step = step
-    for vector in vectors(read[0]):
+        parameters = Parameters(config, dtype)
+        optimizer = zeros(layout_of(parameters.table), dtype, *kept)
+        read.append(TrainingState(MiniBERT.from_parameters(parameters), optimizer, step))
+    for vector in read[0].vectors:
         ranks.broadcast_array(vector)
     return read[0], saved, promised
-
-
-def vectors(state: TrainingState) -> tuple[np.ndarray[Any, Any], ...]:
-    """The long vectors of a state: parameters and both moments."""
-    return state.model.parameters.buffer, state.optimizer.m, state.optimizer.v
 
 
 def _to_go_back_to(run: Path) -> Path | None:

@@ -9,29 +9,38 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+import numpy as np
+
 from mini_bert.batch import Batch
 from mini_bert.config.schema import Config
 from mini_bert.machine import available_bytes, peak_bytes, resident_bytes
 from mini_bert.ops.contract import BLOCK
-from mini_bert.optim import adamw
+from mini_bert.optim import optimizer
 from mini_bert.optim.clipping import global_norm
+from mini_bert.optim.layout import Layout, length, packed
+from mini_bert.optim.optimizer import OPTIMIZERS, Settings
 from mini_bert.random_streams import RandomStream
 from mini_bert.training.allocator import give_freed_memory_back
 from mini_bert.training.memory import estimate_training_bytes
 from mini_bert.training.parallel import ShardPool
-from mini_bert.training.step import TrainingState
+from mini_bert.training.step import TrainingState, optimizer_settings
 from mini_bert.training.time_budget import steps_that_fit
 
 _SHARE, _LONGEST = 0.02, 2.0
 """Of the time to the end, what is spent on measuring; seconds, if that is less."""
 _WARM_UP, _FEWEST_CALLS, _MOST_CALLS = 2, 5, 25
 """Gradients that are not counted; gradients in all."""
+_PIECE = 4 * BLOCK
+"""Numbers of a vector, or of a table, that stand for all of it."""
+_GRADIENT = 1e-3
+"""Of every parameter, where an update is measured."""
 _SAVED_A_SECOND = 240_000_000
 """Bytes of a checkpoint that are written, hashed and read back in a second."""
 _SMALL_FILES_A_PIECE = 80
@@ -95,9 +104,9 @@ def forecast(
     ranks = pool.ranks
     give_freed_memory_back()  # what reading, drawing and evaluating left behind
     gradient_seconds, tokens_a_step = _gradient_seconds(state, config, batch, pool, steps, seconds_left)
-    step_seconds = gradient_seconds + _update_seconds(state, pool)
+    step_seconds = gradient_seconds + _update_seconds(state, config, pool)
     parameters, train = state.model.parameters.buffer, config.train
-    checkpoint_bytes = 3 * parameters.nbytes + _SMALL_FILES_A_PIECE * config.model.vocab_size
+    checkpoint_bytes = sum(vector.nbytes for vector in state.vectors) + _SMALL_FILES_A_PIECE * config.model.vocab_size
     checkpoint_seconds = checkpoint_bytes / _SAVED_A_SECOND
     first = state.step
     if steps is None:
@@ -157,22 +166,41 @@ def _gradient_seconds(
     return median(times[_WARM_UP:]), tokens / len(times)
 
 
-def _update_seconds(state: TrainingState, pool: ShardPool) -> float:
-    """The time of an update, from that of a piece, on copies of a few megabytes."""
-    parameters, (m, v) = state.model.parameters.buffer, state.optimizer
-    piece = slice(0, min(parameters.size, 4 * BLOCK))
-    vectors = [vector[piece].copy() for vector in (parameters, m, m, v)]
+def _update_seconds(state: TrainingState, config: Config, pool: ShardPool) -> float:
+    """The time of an update, from those of its pieces, on copies of a few megabytes."""
+    settings, parameters = optimizer_settings(config.optimizer), state.model.parameters.buffer
+    seconds = 0.0
+    for piece, times in _pieces(state.optimizer.layout, settings, pool.threads):
+        theta = np.resize(parameters[: length(piece)], length(piece))
+        gradients, kept, measured = np.full_like(theta, _GRADIENT), optimizer.fresh(theta, piece, settings), []
+        for _ in range(_FEWEST_CALLS):
+            begin = time.perf_counter()
+            optimizer.update(theta, gradients, kept, settings, step=1, lr=0.0, threads=pool.threads, run=pool.each)
+            measured.append(time.perf_counter() - begin)
+        seconds += times * median(measured)
+    return seconds
 
-    def update(part: slice) -> None:
-        theta, gradient, first, second = (vector[part] for vector in vectors)
-        adamw.update(theta, gradient, adamw.State(first, second), step=1, lr=0.0)
 
-    times = []
-    for _ in range(_FEWEST_CALLS):
-        begin = time.perf_counter()
-        pool.elementwise(update, piece.stop)
-        times.append(time.perf_counter() - begin)
-    return median(times) * parameters.size / max(piece.stop, 1)
+def _pieces(layout: Layout, settings: Settings, threads: int) -> list[tuple[Layout, float]]:
+    """What an update is measured by, and how many times each is in it.
+
+    Of the tensors that can be cut anywhere, a stretch; of those that are updated as a whole, one of each shape for each
+    thread, a large table of it only in part: but a matrix between hidden states costs more than its elements.
+    """
+    whole = OPTIMIZERS[settings.name].whole
+    pieces: list[tuple[Layout, float]] = []
+    if cut := [tensor for tensor in layout if not whole(tensor)]:
+        size = sum(tensor.stop - tensor.start for tensor in cut)
+        sample = min(size, _PIECE)
+        pieces.append((packed([cut[0]._replace(shape=(sample,))]), size / sample))
+    shapes = Counter((tensor.shape, tensor.hidden_matrix) for tensor in layout if whole(tensor))
+    for (shape, hidden), count in shapes.items():
+        rows = shape[0] if hidden else min(shape[0], max(1, _PIECE // math.prod(shape[1:])))
+        like = next(tensor for tensor in layout if tensor.shape == shape and tensor.hidden_matrix == hidden)
+        sample_shape = (rows, *shape[1:])
+        each = packed(like._replace(name=f"{thread}", shape=sample_shape) for thread in range(threads))
+        pieces.append((each, count / threads * shape[0] / rows))
+    return pieces
 
 
 def _times(first: int, steps: int, every: int) -> int:

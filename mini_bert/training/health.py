@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from mini_bert.config.schema import HealthConfig
-from mini_bert.model.parameters import Parameters
+from mini_bert.ops.contract import Array
 from mini_bert.training.step import StepResult, TrainingState
 
 WINDOW = 50
@@ -201,15 +201,19 @@ def _finite(value: float) -> float | None:
 
 def not_finite_in(state: TrainingState) -> str | None:
     """The first parameter or moment that is not finite: such a state is not worth saving. None: all are finite."""
-    for what, buffer in (
-        ("", state.model.parameters.buffer),
-        ("m of ", state.optimizer.m),
-        ("v of ", state.optimizer.v),
-    ):
-        if not np.isfinite(buffer).all():
-            views = Parameters(state.model.config, buffer=buffer).items()
-            return next(f"{what}{name}" for name, view in views if not np.isfinite(view).all())
-    return None
+    if all(np.isfinite(vector).all() for vector in state.vectors):
+        return None
+    for key, views in _named(state):
+        for name, view in views.items():
+            if not np.isfinite(view).all():
+                return name if key == "parameters" else f"{key} of {name}"
+    raise AssertionError("a vector has elements that are no parameter's")
+
+
+def _named(state: TrainingState) -> list[tuple[str, Mapping[str, Array]]]:
+    """Parameters and what the optimiser keeps, each by the parameters' names."""
+    kept = state.optimizer
+    return [("parameters", state.model.parameters), *((vector, kept.views(vector)) for vector in kept)]
 
 
 def incident(health: Health, state: TrainingState, settings: HealthConfig, reason: str) -> dict[str, Any]:
@@ -240,9 +244,14 @@ def incident_text(report: Mapping[str, Any]) -> str:
     for step in report["steps"]:
         cells = [f"{number(step[key]):>10}" for key in ("loss", "grad_norm", "lr")]
         lines.append("  ".join([f"{step['step']:>8}", *cells, step["found"] or ""]).rstrip())
-    lines += ["", f"{'largest':<16}  {'parameter':>10}  {'m':>10}  {'v':>10}"]
+    vectors = list(dict.fromkeys(key for largest in report["largest"].values() for key in largest))
+    lines += [
+        "",
+        "  ".join([f"{'largest':<16}", *(f"{'parameter' if key == 'parameters' else key:>10}" for key in vectors)]),
+    ]
     for part, largest in report["largest"].items():
-        lines.append("  ".join([f"{part:<16}", *(f"{number(largest[key]):>10}" for key in ("parameters", "m", "v"))]))
+        cells = [f"{number(largest[key]) if key in largest else '':>10}" for key in vectors]
+        lines.append("  ".join([f"{part:<16}", *cells]).rstrip())
     return "\n".join([*lines, "", *report["advice"]])
 
 
@@ -280,11 +289,11 @@ def _advice(health: Health, state: TrainingState, settings: HealthConfig) -> lis
 
 def _largest(state: TrainingState) -> dict[str, dict[str, float | None]]:
     largest: dict[str, dict[str, float | None]] = {}
-    vectors = {"parameters": state.model.parameters.buffer, "m": state.optimizer.m, "v": state.optimizer.v}
-    for key, buffer in vectors.items():
-        views = Parameters(state.model.config, buffer=buffer)
-        for row in views.table:
-            part = largest.setdefault(row.component if row.layer is None else f"layer_{row.layer}", {})
-            before, now = part.get(key, 0.0), float(np.abs(views[row.name]).max(initial=0))
-            part[key] = max(before, now) if before is not None and math.isfinite(now) else None
+    vectors = _named(state)
+    for row in state.model.parameters.table:
+        part = largest.setdefault(row.component if row.layer is None else f"layer_{row.layer}", {})
+        for key, views in vectors:
+            if row.name in views:
+                before, now = part.get(key, 0.0), float(np.abs(views[row.name]).max(initial=0))
+                part[key] = max(before, now) if before is not None and math.isfinite(now) else None
     return largest

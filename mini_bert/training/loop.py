@@ -63,7 +63,7 @@ def train(
     result = PretrainResult(
         course.run,
         saved,
-        state.model,
+        state.evaluated,
         state.step,
         steps,
         journal.newest.get("train", {}),
@@ -200,7 +200,7 @@ def evaluate_now(course: Course, evaluate: Evaluate, journal: Journal) -> bool:
     step, progress, begin = course.state.step, course.progress, time.perf_counter()
     give_freed_memory_back()  # arrays of other sizes come now: without this, the peaks would partly add up
     try:
-        measured = course.ranks.on_first(lambda: dict(evaluate(course.state.model)))
+        measured = course.ranks.on_first(lambda: dict(evaluate(course.state.evaluated)))
     except Exception:
         if step > 0 and course.good is None:  # whoever mends the evaluation goes on from here
             _save(course, journal)

@@ -39,6 +39,7 @@ class TrainingBytes(NamedTuple):
     process: int
     parameters: int
     moments: int
+    """What the optimiser keeps, slow and averaged weights included."""
     gradients: int
     """All buffers."""
     activations: int
@@ -85,7 +86,7 @@ def training_bytes(config: Config, in_flight: int, process_bytes: int = PROCESS_
     return TrainingBytes(
         process_bytes,
         vector,
-        2 * vector,
+        _FLOAT * _kept_by_the_optimizer(config),
         int((buffers + received) * vector),
         int(_SCATTERED * in_flight * _shard_bytes(config, rows)),
         (_WHOLE_WORDS_MASKED if config.masking.kind == "whole_word" else _MASKED)
@@ -94,6 +95,19 @@ def training_bytes(config: Config, in_flight: int, process_bytes: int = PROCESS_
         int(_SCATTERED * _evaluation_bytes(config)),
         _DRAWN * max(sizes),
     )
+
+
+def _kept_by_the_optimizer(config: Config) -> int:
+    """Numbers, in all its vectors."""
+    from mini_bert.model.parameters import parameter_table
+    from mini_bert.optim.layout import length
+    from mini_bert.optim.optimizer import vector_layouts
+    from mini_bert.training.layout import layout_of
+    from mini_bert.training.step import optimizer_settings
+
+    settings = optimizer_settings(config.optimizer)
+    layouts = vector_layouts(layout_of(parameter_table(config.model)), settings.name, settings.around)
+    return sum(length(kept) for kept in layouts.values())
 
 
 def estimate_training_bytes(config: Config, in_flight: int, process_bytes: int = PROCESS_BYTES, ranks: int = 1) -> int:

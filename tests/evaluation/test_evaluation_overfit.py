@@ -63,8 +63,8 @@ def test_too_few_steps_are_said_to_be_too_few():
 
 def test_a_broken_update_does_not_pass(monkeypatch):
     """The optimiser climbs: the sign of the gradient is wrong."""
-    update = step_module.adamw.update
-    monkeypatch.setattr(step_module.adamw, "update", lambda *args, scale, **rest: update(*args, scale=-scale, **rest))
+    update = step_module.optimizer.update
+    monkeypatch.setattr(step_module.optimizer, "update", lambda *args, scale, **rest: update(*args, scale=-scale, **rest))
     result = overfit_one_batch(CONFIG, one_batch(), 20, threads=1)
     assert not result.passed
     assert result.loss > np.log(64)
@@ -74,7 +74,7 @@ def test_a_loss_that_is_not_finite_ends_it(monkeypatch):
     def spoil(parameters, *_, **__):
         parameters[:] = np.nan
 
-    monkeypatch.setattr(step_module.adamw, "update", spoil)
+    monkeypatch.setattr(step_module.optimizer, "update", spoil)
     result = overfit_one_batch(CONFIG, one_batch(), 50, threads=1)
     assert not result.passed
     assert "not finite" in result.message

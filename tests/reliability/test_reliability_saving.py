@@ -16,7 +16,7 @@ def test_a_load_that_changes_a_number_is_noticed(tmp_path, monkeypatch):
 
     def nearly(path):
         restored = load(path)
-        restored.state.optimizer.v[-1] *= 2
+        restored.state.optimizer["v"][-1] *= 2
         return restored
 
     monkeypatch.setattr(saving, "load_checkpoint", nearly)

@@ -76,7 +76,7 @@ def state() -> TrainingState:
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat", "##s"]
     made = TrainingState.fresh(MiniBERT(ModelConfig(**shape), tokenizer=WordPiece(pieces)))
     rng = np.random.default_rng(1)
-    for vector in made.optimizer:
+    for vector in made.optimizer.values():
         vector[...] = rng.standard_normal(vector.size)
     made.step = 7
     return made

@@ -44,7 +44,7 @@ class Batches:
 def started(config: Config, step: int = 0) -> TrainingState:
     state = TrainingState.fresh(MiniBERT(config.model, seed=3))
     rng = np.random.default_rng(1)
-    for vector in state.optimizer:
+    for vector in state.optimizer.values():
         vector[...] = rng.random(vector.size)
     state.step = step
     return state
@@ -59,7 +59,7 @@ def asked(config: Config, state: TrainingState, tmp_path, batches=None, **given)
 def test_nothing_in_the_state_changes(tmp_path):
     config = config_of(model__hidden_dropout_prob=0.1)
     state = started(config, step=7)
-    vectors = (state.model.parameters.buffer, *state.optimizer)
+    vectors = (state.model.parameters.buffer, *state.optimizer.values())
     before = [vector.tobytes() for vector in vectors]
     batches = Batches(config)
     asked(config, state, tmp_path, batches)
@@ -136,7 +136,7 @@ def test_the_measured_time_is_that_of_batch_gradient_and_update(tmp_path, monkey
 
     monkeypatch.setattr(forecast_module.time, "perf_counter", lambda: now)
     monkeypatch.setattr(ShardPool, "gradients", taking(3.0, ShardPool.gradients))
-    monkeypatch.setattr(forecast_module.adamw, "update", taking(0.5, forecast_module.adamw.update))
+    monkeypatch.setattr(forecast_module.optimizer, "update", taking(0.5, forecast_module.optimizer.update))
     found = asked(config, state, tmp_path, batches=taking(0.25, Batches(config)))
     assert found.step_seconds == pytest.approx(3.75)
 

@@ -30,8 +30,8 @@ def state() -> TrainingState:
     made = TrainingState.fresh(MiniBERT(CONFIG))
     made.model.parameters["W1_1"][2, 3] = -7.0
     made.model.parameters["W_mlm"][0, 0] = 3.0
-    Parameters(CONFIG, buffer=made.optimizer.m)["b_Q_0"][1] = -0.5
-    Parameters(CONFIG, buffer=made.optimizer.v)["position_embeddings"][1, 1] = 0.25
+    Parameters(CONFIG, buffer=made.optimizer["m"])["b_Q_0"][1] = -0.5
+    Parameters(CONFIG, buffer=made.optimizer["v"])["position_embeddings"][1, 1] = 0.25
     made.step = 30
     return made
 
@@ -81,7 +81,7 @@ def test_the_text_shows_what_the_values_say() -> None:
 def test_a_state_that_is_not_finite_is_named_and_not_to_be_gone_on_with(place: str, value: float) -> None:
     bad = state()
     assert not_finite_in(bad) is None
-    vectors = {"W": bad.model.parameters.buffer, "m": bad.optimizer.m, "v": bad.optimizer.v}
+    vectors = {"W": bad.model.parameters.buffer, "m": bad.optimizer["m"], "v": bad.optimizer["v"]}
     Parameters(CONFIG, buffer=vectors[place[0]])["W_Q_1"].flat[-1] = value
     assert not_finite_in(bad) == place
     told = incident(health(), bad, HealthConfig(), "")

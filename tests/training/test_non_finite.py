@@ -290,7 +290,7 @@ def test_a_finite_gradient_whose_norm_overflows_is_skipped_and_named() -> None:
     assert result.found is not None
     assert (result.found.name, result.found.kind) == ("W_V_1", "overflow")
     np.testing.assert_array_equal(state.model.parameters.buffer, before)
-    assert not state.optimizer.m.any()
+    assert not state.optimizer["m"].any()
 
 
 def test_learning_rate_is_scaled_to_the_bit() -> None:

@@ -43,8 +43,8 @@ def runs(corpus: Path, tokens: Any, tmp_path_factory: pytest.TempPathFactory) ->
                 "rows": ids.tolist(),
                 "masks": batch.masked_positions.tolist(),
                 "count": state.step,
-                "first moments": state.optimizer.m.tolist(),
-                "second moments": state.optimizer.v.tolist(),
+                "first moments": state.optimizer["m"].tolist(),
+                "second moments": state.optimizer["v"].tolist(),
                 "parameters": state.model.parameters.buffer.tolist(),
             }
         )

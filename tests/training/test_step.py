@@ -57,7 +57,7 @@ def run(
 
 
 def bits(state: TrainingState) -> tuple[bytes, ...]:
-    return tuple(vector.tobytes() for vector in (state.model.parameters.buffer, *state.optimizer))
+    return tuple(vector.tobytes() for vector in (state.model.parameters.buffer, *state.optimizer.values()))
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
@@ -120,8 +120,8 @@ def test_update_is_clipped_adamw_of_the_mean_gradient(shards: int, max_grad_norm
         assert result.lr == pytest.approx(lr)
         assert result.grad_norm == pytest.approx(norm, rel=1e-11)
         assert (norm > max_grad_norm) == (max_grad_norm == 0.05)
-    np.testing.assert_allclose(state.optimizer.m, m, rtol=1e-9, atol=1e-15)
-    np.testing.assert_allclose(state.optimizer.v, v, rtol=1e-9, atol=1e-20)
+    np.testing.assert_allclose(state.optimizer["m"], m, rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(state.optimizer["v"], v, rtol=1e-9, atol=1e-20)
     np.testing.assert_allclose(state.model.parameters.buffer, theta, rtol=1e-9, atol=1e-11)
 
 

@@ -69,7 +69,7 @@ def mean_gradient() -> Array:
 
 def given_to_adamw(state: TrainingState) -> Array:
     """The gradient that the first update saw: m = (1 − β₁) g."""
-    return state.optimizer.m / 0.1
+    return state.optimizer["m"] / 0.1
 
 
 @pytest.mark.parametrize("shards", [1, 4])
@@ -102,13 +102,13 @@ def test_clipping_keeps_the_direction() -> None:
 
 def test_moments_have_their_own_betas() -> None:
     state, _ = stepped(config_of({"beta1": 0.5, "beta2": 0.75}, max_grad_norm=NO_CLIPPING))
-    np.testing.assert_allclose(state.optimizer.m, 0.5 * mean_gradient(), rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(state.optimizer.v, 0.25 * mean_gradient() ** 2, rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(state.optimizer["m"], 0.5 * mean_gradient(), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(state.optimizer["v"], 0.25 * mean_gradient() ** 2, rtol=1e-9, atol=1e-15)
 
 
 def test_second_moment_is_of_the_gradient_that_the_first_is_of() -> None:
     state, _ = stepped(config_of(max_grad_norm=0.1))
-    np.testing.assert_allclose(state.optimizer.v, 0.001 * given_to_adamw(state) ** 2, rtol=1e-9)
+    np.testing.assert_allclose(state.optimizer["v"], 0.001 * given_to_adamw(state) ** 2, rtol=1e-9)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 7])
@@ -116,7 +116,7 @@ def test_bias_correction_counts_the_steps(steps: int) -> None:
     """The last update, from the moments that it found: only the number of steps is to be seen in it."""
     config = config_of({"weight_decay": 0.0}, max_grad_norm=NO_CLIPPING)
     before, after = stepped(config, steps - 1)[0] if steps > 1 else fresh(config), stepped(config, steps)[0]
-    m, v = after.optimizer
+    m, v = after.optimizer.values()
     expected = 1e-3 * m / (1 - 0.9**steps) / (np.sqrt(v / (1 - 0.999**steps)) + 1e-6)
     moved = before.model.parameters.buffer - after.model.parameters.buffer
     np.testing.assert_allclose(moved, expected, rtol=1e-6, atol=1e-13)

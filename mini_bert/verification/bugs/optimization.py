@@ -18,6 +18,9 @@ _ROOT = """        np.sqrt(v, out=work)
         work *= root_correction
         work += eps
 """
+_COUNTED = """        adamw.State(u.state.of("m", part), u.state.of("v", part)),
+        step=u.step,
+"""
 
 BUGS: tuple[Bug, ...] = (
     Bug(
@@ -53,7 +56,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         name="steps-not-counted",
         title="Every update tells Adam that it is the first",
-        edits=(Edit("training/step.py", "            step=step,\n", "            step=1,\n"),),
+        edits=(Edit("optim/optimizer.py", _COUNTED, _COUNTED.replace("u.step", "1")),),
         seen="allenai/OLMo-core #317: the step was never counted up, 'an effective lr that is 2.2x higher'. The "
         "reverse, one count for each tensor, stood in flashlight/flashlight #143.",
         lesson="The corrections 1/(1 − βᵗ) should fade to 1, and stay at their first values instead: 10 for m and "
@@ -130,9 +133,9 @@ BUGS: tuple[Bug, ...] = (
         title="Each thread decays the beginning of its own part of the parameters",
         edits=(
             Edit(
-                "training/step.py",
-                "decayed=min(max(parameters.decayed - part.start, 0), part.stop - part.start),",
-                "decayed=min(parameters.decayed, part.stop - part.start),",
+                "optim/optimizer.py",
+                "return min(max(decayed - part.start, 0), part.stop - part.start)",
+                "return min(decayed, part.stop - part.start)",
             ),
         ),
         seen="Common where parameters lie flat in one buffer that is cut for threads or devices, and a count that was "
@@ -198,9 +201,9 @@ BUGS: tuple[Bug, ...] = (
         title="Adam's two betas are handed over in the wrong order",
         edits=(
             Edit(
-                "training/step.py",
-                "            beta1=config.optimizer.beta1,\n            beta2=config.optimizer.beta2,\n",
-                "            beta1=config.optimizer.beta2,\n            beta2=config.optimizer.beta1,\n",
+                "optim/optimizer.py",
+                "        beta1=u.settings.beta1,\n        beta2=u.settings.beta2,\n        eps",
+                "        beta1=u.settings.beta2,\n        beta2=u.settings.beta1,\n        eps",
             ),
         ),
         seen="mila-iqia/blocks #1159 is a relative: it took 1 − β, as a first version of the paper did, and a β₂ of "

@@ -164,7 +164,7 @@ def _kind(value: float) -> str:
 
 
 def _bits(state: TrainingState) -> tuple[bytes, ...]:
-    return tuple(vector.tobytes() for vector in (state.model.parameters.buffer, *state.optimizer))
+    return tuple(vector.tobytes() for vector in (state.model.parameters.buffer, *state.optimizer.values()))
 
 
 @contextmanager

@@ -75,7 +75,7 @@ def default_state() -> TrainingState:
     model = load_config([], {}).model
     pieces = [*PIECES, *(f"piece{number}" for number in range(model.vocab_size - len(PIECES)))]
     state = TrainingState.fresh(MiniBERT(model, tokenizer=WordPiece(pieces)))
-    for moment in state.optimizer:
+    for moment in state.optimizer.values():
         moment[...] = np.arange(1, moment.size + 1, dtype=moment.dtype) * moment.dtype.type(1e-6)
     return state
 
@@ -84,7 +84,7 @@ def _extremes(state: TrainingState) -> TrainingState:
     """Numbers that a text would not carry: the largest, the smallest, a subnormal one, minus zero."""
     limits = np.finfo(np.float32)
     values = np.array([limits.max, limits.min, limits.tiny, limits.smallest_subnormal, -0.0], np.float32)
-    for vector in (state.model.parameters.buffer, *state.optimizer):
+    for vector in (state.model.parameters.buffer, *state.optimizer.values()):
         vector[: values.size] = values
     return state
 

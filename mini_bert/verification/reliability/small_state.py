@@ -33,7 +33,7 @@ def small_state(step: int = 0, *, seed: int = 1, tokenizer: bool = True, **shape
     model = MiniBERT(ModelConfig(**{**_SHAPE, **shape}), seed=seed, tokenizer=WordPiece(PIECES) if tokenizer else None)
     state = TrainingState.fresh(model)
     for vector, drawn in zip(
-        state.optimizer, RandomStream(seed, "moments").uniform(2, state.optimizer.m.size), strict=True
+        state.optimizer.values(), RandomStream(seed, "moments").uniform(2, state.optimizer["m"].size), strict=True
     ):
         vector[...] = 2 * drawn - 1
     state.step = step
@@ -44,7 +44,7 @@ def change(state: TrainingState, step: int) -> TrainingState:
     """The same state, in place, as if a step had been done: no two steps have the same numbers."""
     state.step = step
     state.model.parameters.buffer[:5] += np.float32(step)
-    state.optimizer.m[0] = step
+    state.optimizer["m"][0] = step
     return state
 
 

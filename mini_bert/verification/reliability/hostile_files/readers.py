@@ -212,13 +212,13 @@ def _checkpoint(file: str) -> Callable[[Path], list[bytes]]:
 
         from mini_bert.config.schema import ModelConfig
         from mini_bert.model.bert import MiniBERT
-        from mini_bert.optim import adamw
         from mini_bert.training.checkpoint import save_checkpoint
         from mini_bert.training.step import TrainingState
 
         sizes = {"vocab_size": 6, "hidden_size": 2, "num_hidden_layers": 1, "num_attention_heads": 1}
         model = MiniBERT(ModelConfig(**sizes, intermediate_size=2, max_position_embeddings=3))
-        state = TrainingState(model, adamw.init(model.parameters.buffer.size, model.dtype), 3)
+        state = TrainingState.fresh(model)
+        state.step = 3
         progress = {"tokens": 10, "skipped": 0, "best": 1.5, "health": {"lr_scale": 1.0}, "seconds": 0.25}
         saved = save_checkpoint(folder / "run", state, progress, {"config": {"train": {"lr": 1e-3}}})
         for path in saved.iterdir():
