@@ -1,0 +1,151 @@
+"""What a study's file may say: pieces beside a baseline, at an equal budget, over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from mini_bert.config.section import Integer, Real, Section, listed
+from mini_bert.errors import ConfigError
+
+
+def _settings(value: object) -> object:
+    """Nothing beneath a heading is no settings."""
+    return {} if value is None else value
+
+
+Settings = Annotated[dict[str, Any], BeforeValidator(_settings)]
+"""`{"train.lr": 1e-3}` or `{"train": {"lr": 1e-3}}`."""
+
+
+class Piece(Section):
+    """One of the things that are compared: settings over the base's."""
+
+    settings: Settings = Field({}, description="what is different from the base")
+    why: str = Field(min_length=1, description="one sentence: why it is in the study")
+
+
+class Budget(Section):
+    """What every piece gets, one of the two."""
+
+    steps: Integer | None = Field(None, ge=1, description="the same number of steps for all")
+    minutes: Real | None = Field(
+        None, gt=0, description="the same time for all, by the clock of the study: steps = time / seconds a step"
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Budget:
+        if (self.steps is None) == (self.minutes is None):
+            raise ConfigError("steps", got="both or neither of steps and minutes", expected="one of the two")
+        return self
+
+
+class Start(Section):
+    """Weights that every piece begins from, its optimiser new; of the two, one."""
+
+    steps: Integer | None = Field(None, ge=1, description="of the baseline, trained once, with a seed of its own")
+    model: str | None = Field(None, description="a run, a checkpoint or a model folder")
+
+    @model_validator(mode="after")
+    def _one(self) -> Start:
+        if (self.steps is None) == (self.model is None):
+            raise ConfigError("steps", got="both or neither of steps and model", expected="one of the two")
+        return self
+
+
+class Measure(Section):
+    """What decides. Curves, time and memory are recorded in any case."""
+
+    first_below: Real | None = Field(
+        None,
+        gt=0,
+        description="seconds until the training loss is so many nats below the unigram loss; null: held-out loss at "
+        "the end",
+    )
+
+
+class Range(Section):
+    """What a search may choose from."""
+
+    low: Real | None = Field(None, description="least value")
+    high: Real | None = Field(None, description="greatest value")
+    log: bool = Field(False, description="draw from equal ratios, not from equal differences")
+    integer: bool = Field(False, description="whole numbers")
+    choices: tuple[Any, ...] = Field((), description="instead of low and high: a list")
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Range:
+        ends = self.low is not None and self.high is not None
+        if ends == bool(self.choices) or (self.low is None) != (self.high is None):
+            raise ConfigError("low", got="neither low and high nor choices, or both", expected="one of the two")
+        if self.low is not None and self.high is not None:
+            if not self.low < self.high:
+                raise ConfigError("low", got=self.low, expected=f"less than high, {self.high}")
+            if self.log and self.low <= 0:
+                raise ConfigError("low", got=self.low, expected="more than 0 on a logarithmic scale")
+        return self
+
+
+def _each(kind: type[Section]) -> BeforeValidator:
+    """Sections by label; a message names the label."""
+
+    def made(values: object) -> object:
+        if not isinstance(values, Mapping):
+            return values
+        sections = {}
+        for label, value in values.items():
+            if not isinstance(value, Mapping):
+                raise ConfigError(str(label), got=repr(value)[:60], expected="settings beneath it")
+            try:
+                sections[label] = kind(**{str(key).replace("-", "_"): inner for key, inner in value.items()})
+            except ConfigError as error:
+                raise ConfigError(
+                    f"{label}.{error.argument}", got=error.got, expected=error.expected, advice=error.advice
+                ) from None
+        return sections
+
+    return BeforeValidator(made)
+
+
+class Study(Section):
+    """A study, as its file describes it."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,60}$", description="name of its folder and its result")
+    question: str = Field(min_length=1, description="one sentence")
+    notes: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field((), description="sentences under its table")
+    extends: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        ("training/pretraining",), description="presets or files beneath all pieces"
+    )
+    settings: Settings = Field({}, description="over those, for all pieces")
+    corpus: Annotated[tuple[str, ...], BeforeValidator(listed)] = Field(
+        ("python-docs",), min_length=1, description="texts: names, files or patterns"
+    )
+    pieces: Annotated[dict[str, Piece], _each(Piece)] = Field({}, description="what is compared, by label")
+    grid: dict[str, tuple[Any, ...]] = Field({}, description="setting → values: a piece for each combination")
+    search: Annotated[dict[str, Range], _each(Range)] = Field({}, description="setting → range of a Bayesian search")
+    trials: Integer = Field(20, ge=1, description="search: how many configurations are tried")
+    baseline: str = Field(description="label of the piece that all others are compared with")
+    budget: Budget
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1), min_length=1, description="of the trials of a piece")
+    start: Start | None = None
+    measure: Measure = Measure()
+    evaluations: Integer = Field(4, ge=1, le=100, description="held-out evaluations of a trial, the last at its end")
+    quick: bool = Field(False, description="a tiny model and a few steps: whether it runs, not what comes out")
+
+    @model_validator(mode="after")
+    def _has_pieces(self) -> Study:
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ConfigError("seeds", got=self.seeds, expected="each seed once")
+        if not self.pieces and not self.grid:
+            raise ConfigError("pieces", got="none", expected="the baseline and what is compared with it")
+        if any(not values for values in self.grid.values()):
+            raise ConfigError("grid", got="a setting without values", expected="a list of values for each")
+        if self.search and self.measure.first_below is not None:
+            raise ConfigError("search", got="a search beside first_below", expected="a search for the held-out loss")
+        return self
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as JSON writes them."""
+        return self.model_dump(mode="json")
