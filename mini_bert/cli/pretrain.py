@@ -63,9 +63,8 @@ def train_and_show(config: Callable[[], Config], *, json: bool) -> int:
 def _train_and_show(config: Config, ranks: Ranks, *, json: bool) -> int:
     from mini_bert.cli.progress import preparation
     from mini_bert.cli.training_display import training_display
-    from mini_bert.data.batches import held_out_batches
     from mini_bert.evaluation.closing_report import closing_report, keep_report
-    from mini_bert.evaluation.masked_lm import evaluate_masked_lm
+    from mini_bert.evaluation.tasks import HeldOut
     from mini_bert.training.allocator import keep_freed_memory
     from mini_bert.training.memory import choose_in_flight, require_room
     from mini_bert.training.pretrain import open_in_turn, pretrain
@@ -78,12 +77,12 @@ def _train_and_show(config: Config, ranks: Ranks, *, json: bool) -> int:
     require_room(config, in_flight, ranks.size)  # nor what cannot fit
     with preparation() if ranks.first else nullcontext() as progress:
         tokens = open_in_turn(config, ranks, progress=progress)
-    batches = held_out_batches(tokens.held_out, config, tokens.tokenizer) if ranks.first else []
+    held_out = HeldOut(tokens.held_out, config, tokens.tokenizer) if ranks.first else None
     with training_display() if ranks.first else nullcontext() as display:
         result = pretrain(
             config,
             tokens=tokens,
-            evaluate=lambda model: evaluate_masked_lm(model, batches).to_dict(),
+            evaluate=lambda model: held_out(model) if held_out else {},
             report=display,
             ranks=ranks,
         )

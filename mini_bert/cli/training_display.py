@@ -63,7 +63,10 @@ class TrainingDisplay(Report):
             self.say(
                 f"Step {record['step']:>5} | held-out loss {loss:.4f} | perplexity {shown} | "
                 f"masked accuracy {accuracy:.1%}"
+                f"{_tasks_in_line(record)}"
             )
+        elif "total_loss" in record:
+            self.say(f"Step {record['step']:>5} | held-out loss {record['loss']:.4f}{_tasks_in_line(record)}")
 
     def warned(self, message: str) -> None:
         """Pass it on."""
@@ -76,6 +79,7 @@ class PlainDisplay(TrainingDisplay):
     def stepped(self, record: dict[str, Any]) -> None:
         """The record on one line."""
         line = progress_line(*(record[key] for key in ("step", "loss", "accuracy", "grad_norm", "phase")))
+        line += _tasks_in_line(record)
         left = duration(record["seconds_left"])
         self.say(f"{line} | lr {record['lr']:.2e} | {record['tokens_per_second']:,.0f} tokens/s | {left} left")
 
@@ -142,8 +146,11 @@ class LiveDisplay(TrainingDisplay):
             f"{record['lr']:.2e}",
             f"{record['tokens_per_second']:,.0f}",
         )
+        tasks = Table.grid(padding=(0, 3))
+        for name, loss, accuracy in _of_tasks(record):
+            tasks.add_row(Text(name, style="dim"), f"{loss:.4f}", f"{accuracy:.1%}")
         curve = Text(f"{sparkline(self._losses, 60)}  ", style="cyan").append(f"[{record['phase']}]", style="bold")
-        return Group(bar, numbers, curve)
+        return Group(bar, numbers, *([tasks] if tasks.row_count else []), curve)
 
 
 def training_display() -> TrainingDisplay:
@@ -163,6 +170,20 @@ def heading(info: RunInfo) -> str:
         f"{info.steps:,} steps of {info.config.train.batch_size} rows{going_on}, "
         f"{ranks}{info.threads} thread{'s' * (info.threads != 1)}"
     )
+
+
+def _of_tasks(record: dict[str, Any]) -> list[tuple[str, float, float]]:
+    """Name, loss and accuracy of each task beside the masked language model that a record has."""
+    names = [key.removesuffix("_accuracy") for key in record if key.endswith("_accuracy")]
+    return [
+        (name.replace("_", " "), record[f"{name}_loss"], record[f"{name}_accuracy"])
+        for name in names
+        if f"{name}_loss" in record
+    ]
+
+
+def _tasks_in_line(record: dict[str, Any]) -> str:
+    return "".join(f" | {name} {loss:.3f} ({accuracy:.1%})" for name, loss, accuracy in _of_tasks(record))
 
 
 def duration(seconds: float) -> str:

@@ -25,6 +25,7 @@ from mini_bert.config.load import dump_config
 from mini_bert.config.schema import Config
 from mini_bert.data.tokens import TokenCorpus, open_tokens
 from mini_bert.errors import ConfigError, nearest
+from mini_bert.model.tasks import with_task_heads
 from mini_bert.training.checkpoint import remove_stale
 from mini_bert.training.course import Course, from_checkpoint, from_nothing
 from mini_bert.training.forecast import forecast
@@ -69,6 +70,7 @@ def pretrain(
         NonFiniteError: `health.max_skipped` updates in a row had no finite gradient; the last good state is saved.
         RanksDifferError: the processes of the job do not hold the same data or parameters.
     """
+    config = with_task_heads(config)
     if ranks is not None:
         return _pretrain(config, tokens, evaluate, report if report and ranks.first else Report(), ranks)
     ranks = ranks_of_this_job()
