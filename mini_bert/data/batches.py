@@ -7,6 +7,7 @@ Packed rows are an endless sequence, one epoch behind the other, and a batch is 
 epoch too. In the `sentences` layout rows of similar length make a batch: the rows of an epoch are sorted by length and
 cut into as many batches as are needed, of B rows or one fewer; 32 neighbouring batches exchange their rows at random,
 and the batches come in random order. Every row comes once an epoch either way (or as often as its corpus' weight says).
+A curriculum has its say before: see `curriculum.py`.
 """
 
 from __future__ import annotations
@@ -18,16 +19,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mini_bert.batch import Batch
-from mini_bert.data.masking import Pieces, mask_rows
+from mini_bert.data.curriculum import Curriculum
+from mini_bert.data.difficulty import Reference, row_difficulties
+from mini_bert.data.masking import MaskedRows, Pieces, mask_rows, masked_batch
+from mini_bert.data.masking_facts import facts_for
+from mini_bert.data.masking_rate import scheduled_rate
 from mini_bert.data.order import permuted, sample_numbers, visited_rows, visits_per_epoch
 from mini_bert.data.packing import RowIndex
-from mini_bert.data.questions import Questions, are_asked
+from mini_bert.data.questions import Questions, are_asked, held_out_questions
 from mini_bert.errors import InvalidInputError
 from mini_bert.random_streams import RandomStream
 
 if TYPE_CHECKING:
     from mini_bert.config.schema import Config, MaskingConfig
     from mini_bert.data.tokens import TokenSet
+    from mini_bert.data.work import Progress
     from mini_bert.text.wordpiece import WordPiece
 
 _EXCHANGING = 32
@@ -38,10 +44,30 @@ _SORTED_AT_ONCE = 1 << 18
 class BatchStream:
     """The training batches of a run.
 
-    Fields: `rows`, the row index; `rows_per_epoch`; `steps_per_epoch`, rounded up.
+    Fields: `rows`, the row index; `rows_per_epoch`; `steps_per_epoch`, rounded up; `steps`, those of the run, which
+    scheduled rates and curricula count in: set it where `train.steps` was not known yet.
+
+    Args:
+        token_set: the text.
+        config: the run's.
+        tokenizer: of the text.
+        reference: the model whose loss is a row's difficulty, for `curriculum.kind` loss.
+        progress: told how far the counting is that some kinds of masking and curricula begin with.
+
+    Raises:
+        ConfigError, DataError, StorageError: as `facts_for`, `row_difficulties`, `Curriculum`, `Questions`.
     """
 
-    def __init__(self, token_set: TokenSet, config: Config, tokenizer: WordPiece) -> None:
+    def __init__(
+        self,
+        token_set: TokenSet,
+        config: Config,
+        tokenizer: WordPiece,
+        *,
+        reference: Reference | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.steps = config.train.steps
         self._questions = Questions(token_set, config, tokenizer) if are_asked(config.tasks) else None
         length = config.model.max_position_embeddings
         self.rows: RowIndex = token_set.rows(length) if self._questions is None else self._questions.rows
@@ -53,9 +79,21 @@ class BatchStream:
         self._masking = config.masking
         self._pieces = Pieces.of(tokenizer)
         self._sorted_epoch: tuple[int, NDArray[np.integer]] = (-1, np.empty(0, np.int64))
+        told = progress or (lambda what, done, total: None)
+        self._facts = facts_for(config.masking, token_set, tokenizer, told)
+        self._curriculum: Curriculum | None = None
+        if config.curriculum.kind != "none":
+            self._curriculum = Curriculum(
+                config.curriculum,
+                row_difficulties(token_set, self.rows, config, tokenizer, reference, told),
+                self.rows,
+                seed=self._seed,
+                batch_size=self.batch_size,
+                at_once=_EXCHANGING if self._bucketed else 1,
+            )
 
     def epoch(self, step: int) -> int:
-        """The epoch, from 0, of the first row of a batch."""
+        """The epoch, from 0, of the first row of a batch; with a curriculum, how often as many rows were drawn."""
         return step // self.steps_per_epoch if self._bucketed else step * self.batch_size // self.rows_per_epoch
 
     def row_numbers(self, step: int) -> NDArray[np.int64]:
@@ -66,17 +104,33 @@ class BatchStream:
         """
         if step < 0:
             raise InvalidInputError("step", got=step, expected="a number from 0")
+        if self._curriculum is not None:
+            first = self._curriculum.batches(self.steps)
+            if first is None or step < first:
+                return self._curriculum.row_numbers(step, self.steps)
+            step -= first
         return self._bucketed_rows(step) if self._bucketed else self._packed_rows(step)
 
-    def batch(self, step: int) -> Batch:
-        """Batch number `step`, from 0, masked for this step."""
+    def rate(self, step: int) -> float:
+        """The share of tokens that is hidden in batch number `step`, as scheduled."""
+        return scheduled_rate(self._masking, step, self.steps)
+
+    def share(self, step: int) -> float:
+        """The share of the rows that batch number `step` is drawn from; below 1 in a curriculum only."""
+        return 1.0 if self._curriculum is None else self._curriculum.share(step, self.steps)
+
+    def batch(self, step: int, rate: float | None = None) -> Batch:
+        """Batch number `step`, from 0, masked for this step; at another rate than the scheduled one, if it is given."""
         numbers, stream = self.row_numbers(step), RandomStream(self._seed, "masking", step)
-        if self._questions is not None:
-            tasks = RandomStream(self._seed, "tasks", step)
-            return self._questions.batch(
-                numbers, lambda ids: mask_rows(ids, self._pieces, self._masking, stream), tasks
-            )
-        return _masked_batch(self.rows.read(numbers), self._pieces, self._masking, stream, 0)
+        rate = self.rate(step) if rate is None else rate
+        if self._questions is None:
+            ids = self.rows.read(numbers)
+            return masked_batch(ids, self._pieces, self._masking, stream, 0, rate=rate, facts=self._facts)
+
+        def mask(ids: NDArray[np.int32]) -> MaskedRows:
+            return mask_rows(ids, self._pieces, self._masking, stream, rate=rate, facts=self._facts)
+
+        return self._questions.batch(numbers, mask, RandomStream(self._seed, "tasks", step))
 
     def _packed_rows(self, step: int) -> NDArray[np.int64]:
         positions = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
@@ -129,7 +183,8 @@ class BatchStream:
 def held_out_batches(token_set: TokenSet, config: Config, tokenizer: WordPiece) -> list[Batch]:
     """The batches that every model and baseline is scored on: at most `data.held_out_rows` rows with fixed masks.
 
-    Which rows and which masks depends on the text, the tokenizer and `evaluation.mask_seed`, not on the run's seed.
+    Which rows and which masks depends on the text, the tokenizer and `evaluation.mask_seed`; not on the run's seed, and
+    not on how it masks what it learns from.
     """
     rows = token_set.rows(config.model.max_position_embeddings)
     seed, size = config.evaluation.mask_seed, config.evaluation.batch_size
@@ -137,25 +192,24 @@ def held_out_batches(token_set: TokenSet, config: Config, tokenizer: WordPiece) 
     numbers = np.sort(permuted(len(rows), RandomStream(seed, "held_out/rows"), np.arange(wanted)))
     if token_set.layout == "sentences":
         numbers = numbers[np.argsort(rows.lengths(numbers), kind="stable")]
-    pieces, stream = Pieces.of(tokenizer), RandomStream(seed, "held_out/masking")
+    pieces, masking, stream = Pieces.of(tokenizer), held_out_masking(), RandomStream(seed, "held_out/masking")
     return [
-        _masked_batch(rows.read(numbers[first : first + size]), pieces, config.masking, stream, first)
+        masked_batch(rows.read(numbers[first : first + size]), pieces, masking, stream, first)
         for first in range(0, wanted, size)
     ]
 
 
-def _masked_batch(
-    ids: NDArray[np.int32], pieces: Pieces, masking: MaskingConfig, stream: RandomStream, first_row: int
-) -> Batch:
-    """Mask rows at their full length, then cut off what is padding in all of them."""
-    columns = ids.shape[1]
-    real = ids != pieces.pad_id
-    longest = columns if real[:, -1].any() else int(real.sum(axis=1).max())
-    masked = mask_rows(ids, pieces, masking, stream, first_row)
-    row, column = np.divmod(masked.masked_positions, columns)
-    return Batch(
-        np.ascontiguousarray(masked.input_ids[:, :longest]),
-        attention_mask=None if real.all() else np.ascontiguousarray(real[:, :longest]),
-        masked_positions=row * longest + column,
-        target_ids=masked.target_ids,
+def held_out_masking() -> MaskingConfig:
+    """How held-out rows are masked, however a run masks its own: so all runs sit the same exam."""
+    from mini_bert.config.schema import MaskingConfig
+
+    return MaskingConfig(kind="token", rate=0.15, mask_share=0.8, random_share=0.1)
+
+
+def held_out_task_batches(token_set: TokenSet, config: Config, tokenizer: WordPiece) -> list[Batch]:
+    """Batches of held-out rows that the extra tasks are scored on, as `held_out_questions` says; empty without any."""
+    stream = RandomStream(config.evaluation.mask_seed, "held_out/masking")
+    pieces, masking = Pieces.of(tokenizer), held_out_masking()
+    return held_out_questions(
+        token_set, config, tokenizer, lambda ids, first: mask_rows(ids, pieces, masking, stream, first)
     )

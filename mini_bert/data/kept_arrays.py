@@ -49,6 +49,5 @@ def kept_arrays(
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
-        raise ChecksumError(str(path), got=str(error), expected=f"{folder}, as written", advice="Delete this file.") from (
-            error
-        )
+        altered = ChecksumError(str(path), got=str(error), expected="the file as written", advice="Delete this file.")
+        raise altered from error

@@ -5,8 +5,9 @@ exact (9.3 becomes 9 or 10), and at least 1:
 
     k = min(n, max(1, ⌊rate · n + u⌋)),  u uniform in [0, 1)                                              (MA.1)
 
-Which ones is a matter of `masking.kind`, see `masking_kinds.py`: tokens at random, words, spans, … Of the chosen, 80 % become [MASK], 10 % a random ordinary piece and 10 %
-stay as they are; all are to be predicted. Special tokens, [UNK] and [PAD] included, are never chosen and never put in.
+Which ones is a matter of `masking.kind`, see `masking_kinds.py`: tokens at random, words, spans, … Of the chosen, 80 %
+become [MASK], 10 % a random ordinary piece and 10 % stay as they are; all are to be predicted. Special tokens, [UNK]
+and [PAD] included, are never chosen and never put in.
 
 Each element depends on (seed, step, number of the row in the global batch, column) and on nothing else: not on
 threads, shards or the rows beside it. A new step is a new draw, so that a row is masked differently each epoch.
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mini_bert.batch import Batch
 from mini_bert.data.masking_facts import NO_FACTS, MaskingFacts
 from mini_bert.data.masking_kinds import KINDS, tokens
 from mini_bert.data.masking_units import Choice, Rows
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 IGNORED = -100
 """The target of a token that is not to be predicted, in the dense form."""
+
 
 class Pieces(NamedTuple):
     """What masking has to know of a vocabulary."""
@@ -104,6 +107,30 @@ def mask_rows(
         mask_share=masking.mask_share,
         random_share=masking.random_share,
         choose=lambda rows: KINDS[masking.kind](rows, masking, facts),
+    )
+
+
+def masked_batch(
+    ids: NDArray[np.int32],
+    pieces: Pieces,
+    masking: MaskingConfig,
+    stream: RandomStream,
+    first_row: int,
+    *,
+    rate: float | None = None,
+    facts: MaskingFacts = NO_FACTS,
+) -> Batch:
+    """Mask rows at their full length, then cut off what is padding in all of them; arguments as in `mask_rows`."""
+    columns = ids.shape[1]
+    real = ids != pieces.pad_id
+    longest = columns if real[:, -1].any() else int(real.sum(axis=1).max())
+    masked = mask_rows(ids, pieces, masking, stream, first_row, rate=rate, facts=facts)
+    row, column = np.divmod(masked.masked_positions, columns)
+    return Batch(
+        np.ascontiguousarray(masked.input_ids[:, :longest]),
+        attention_mask=None if real.all() else np.ascontiguousarray(real[:, :longest]),
+        masked_positions=row * longest + column,
+        target_ids=masked.target_ids,
     )
 
 

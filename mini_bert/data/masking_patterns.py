@@ -47,9 +47,8 @@ class PreferredWords(NamedTuple):
             try:
                 re.compile(pattern)
             except (re.error, RecursionError, OverflowError) as error:
-                raise ConfigError("masking.patterns", got=f"{pattern!r}: {error}", expected="regular expressions") from (
-                    error
-                )
+                got = f"{pattern!r}: {error}"
+                raise ConfigError("masking.patterns", got=got, expected="regular expressions") from error
         joined = re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
         parts = tuple(piece.removeprefix("##") for piece in tokenizer.vocabulary)
         words = cls(np.empty(0, bool), parts, joined, _listed(word_list, tokenizer), {})

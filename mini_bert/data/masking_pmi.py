@@ -277,9 +277,7 @@ def _chosen(text: _Text, longest: int) -> Collocations:
         rank[np.argsort(-score, kind="stable")] = np.arange(1, len(score) + 1)
         needed.append(np.where(score > 0, rank / share, np.inf))
         for offset in range(n):
-            covered[level.positions + offset] = np.minimum(
-                covered[level.positions + offset], needed[-1][level.ids]
-            )
+            covered[level.positions + offset] = np.minimum(covered[level.positions + offset], needed[-1][level.ids])
     half = int(COVERED * words)
     size = np.partition(covered, half)[half] if words else np.inf
     size = min(size, np.finfo(np.float64).max)
