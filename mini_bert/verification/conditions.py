@@ -55,6 +55,56 @@ BLOCK_VARIANTS: dict[str, dict[str, Any]] = {
 QUICK_BLOCK_VARIANTS = ("pre-LN", "pre-LN, RMSNorm, gated feed-forward, no biases")
 
 
+_T5: dict[str, Any] = {
+    "position_embedding_type": "t5_bias",
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 16,
+}
+"""Few enough buckets that distances share some."""
+
+ATTENTION_VARIANTS: dict[str, dict[str, Any]] = {
+    "rotary positions": {"position_embedding_type": "rotary", "rope_theta": 100.0},
+    "T5's bias": _T5,
+    "Shaw's keys": {"position_embedding_type": "relative_key"},
+    "ALiBi": {"position_embedding_type": "alibi"},
+    "ALiBi, three heads": {"position_embedding_type": "alibi", "hidden_size": 18, "num_attention_heads": 3},
+    "a gate for each head": {"attention_gate": "head"},
+    "a gate for each number": {"attention_gate": "element"},
+    "rotary, gated heads, pre-LN, RMSNorm": {
+        "position_embedding_type": "rotary", "attention_gate": "head", "norm_placement": "pre", "norm": "rms_norm",
+    },
+    "rotary, gated numbers and feed-forward, no biases": {
+        "position_embedding_type": "rotary", "attention_gate": "element", "feed_forward": "gated", "use_bias": False,
+    },
+    "T5's bias, gated heads and feed-forward, pre-LN": {
+        **_T5, "attention_gate": "head", "feed_forward": "gated", "norm_placement": "pre",
+    },
+    "T5's bias, gated numbers, RMSNorm, no biases": {
+        **_T5, "attention_gate": "element", "norm": "rms_norm", "use_bias": False,
+    },
+    "Shaw's keys, gated heads, pre-LN, no biases": {
+        "position_embedding_type": "relative_key", "attention_gate": "head", "norm_placement": "pre", "use_bias": False,
+    },
+    "Shaw's keys, gated numbers and feed-forward, RMSNorm": {
+        "position_embedding_type": "relative_key", "attention_gate": "element", "feed_forward": "gated",
+        "norm": "rms_norm",
+    },
+    "ALiBi, gated heads": {"position_embedding_type": "alibi", "attention_gate": "head"},
+    "ALiBi, gated numbers and feed-forward, pre-LN, RMSNorm, no biases": {
+        "position_embedding_type": "alibi", "attention_gate": "element", "feed_forward": "gated",
+        "norm_placement": "pre", "norm": "rms_norm", "use_bias": False,
+    },
+}  # fmt: skip
+"""Every variant of attention, and every pair of it with another, or with one of the block."""
+
+QUICK_ATTENTION_VARIANTS = (
+    "rotary, gated heads, pre-LN, RMSNorm",
+    "T5's bias, gated heads and feed-forward, pre-LN",
+    "Shaw's keys, gated numbers and feed-forward, RMSNorm",
+    "ALiBi, three heads",
+)
+
+
 def default_scenario(*, quick: bool = False) -> Scenario:
     """The exact default model: padding, two segments, dropout, 9 and 4 masked positions."""
     if quick:
@@ -125,8 +175,8 @@ def conditions(*, quick: bool = False) -> Iterator[Scenario]:
         heads = ("mlm", "nsp") if head == "nsp" else (head,)
         yield small(f"logits: {' and '.join(heads)}", all_logits=True, heads=heads, num_labels=3)
     yield small("hidden states: no head", heads=(), type_vocab_size=3)
-    for name, settings in BLOCK_VARIANTS.items():
-        if not quick or name in QUICK_BLOCK_VARIANTS:
+    for name, settings in {**BLOCK_VARIANTS, **ATTENTION_VARIANTS}.items():
+        if not quick or name in (*QUICK_BLOCK_VARIANTS, *QUICK_ATTENTION_VARIANTS):
             yield small(name, **settings)
     yield _small(4, (4, 0, 2), (2, 1, 2), "a row of padding only", dropout=False)
     if quick:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,12 +17,13 @@ from mini_bert.batch import Batch
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.feed_forward import ACTIVATIONS
 from mini_bert.model.gradients import MiniBERTGradients
+from mini_bert.model.norms import norm_forward
 from mini_bert.model.trace import Cache
 from mini_bert.ops.contract import Array, Case
-from mini_bert.verification import op_identities
+from mini_bert.verification import block_identities, op_identities
 from mini_bert.verification.evidence import IDENTITY, Evidence, Measured, attempt, worst_evidence
 from mini_bert.verification.gradient_check import gradient_errors
-from mini_bert.verification.op_identities import OPERATION_IDENTITIES, Call, OperationIdentity, apart
+from mini_bert.verification.op_identities import OPERATION_IDENTITIES, Call, OperationIdentity, apart, cancels
 from mini_bert.verification.scenario import LOSS, Scenario, as_dtype, full_pass, gradients, objective, readings
 
 PART = "identities"
@@ -141,37 +142,87 @@ def _tied(scenario: Scenario) -> float | None:
 def _three_tables(scenario: Scenario) -> float:
     _, grads, seen = _on_hidden(scenario)
     total = seen["embeddings.sum"].sum(axis=(0, 1))
-    tables = (grads.gradients[f"{name}_embeddings"].sum(axis=0) for name in ("token", "position", "segment"))
-    return max(apart(table, total) for table in tables)
+    named = [f"{name}_embeddings" for name in ("token", "position", "segment")]
+    return max(apart(grads.gradients[name].sum(axis=0), total) for name in named if name in grads.gradients)
 
 
-def _streams(scenario: Scenario) -> Iterator[tuple[int, str, str, str]]:
-    """(layer, what enters a sublayer, what it adds, the sum) along the residual stream, by names of intermediates."""
-    stream = "embeddings.output"
+class _Sublayer(NamedTuple):
+    """One sublayer beside the residual stream, by the names of intermediates."""
+
+    layer: int
+    part: str
+    stream: str
+    """What it is added to."""
+    entering: str
+    """What it reads: the stream, or the stream's norm."""
+    added: str
+    total: str
+    """The sum."""
+
+
+def _sublayers(scenario: Scenario) -> Iterator[_Sublayer]:
+    """Along the residual stream."""
+    stream, pre = "embeddings.output", scenario.model.config.norm_placement == "pre"
     for i in range(scenario.model.config.num_hidden_layers):
         for part, behind in (("attention", "attention.output"), ("feed_forward", "output")):
-            yield i, stream, f"layer_{i}.{part}.projection", f"layer_{i}.{part}.sum"
-            stream = f"layer_{i}.{behind}"
+            name = f"layer_{i}.{part}"
+            if pre:
+                total = f"{name}.sum" if part == "attention" else f"layer_{i}.output"
+                yield _Sublayer(i, part, stream, f"{name}.input", f"{name}.projection", total)
+                stream = total
+            else:
+                yield _Sublayer(i, part, stream, stream, f"{name}.projection", f"{name}.sum")
+                stream = f"layer_{i}.{behind}"
 
 
 def _residual_forward(scenario: Scenario) -> float:
     cache, _, _ = _on_hidden(scenario)
-    return max(apart(cache[total], cache[stream] + cache[added]) for _, stream, added, total in _streams(scenario))
+    return max(apart(cache[s.total], cache[s.stream] + cache[s.added]) for s in _sublayers(scenario))
 
 
 def _residual_backward(scenario: Scenario) -> float:
-    _, _, seen = _on_hidden(scenario)
-    w = scenario.model.parameters
+    cache, _, seen = _on_hidden(scenario)
     worst = 0.0
-    for i, stream, _, total in _streams(scenario):
-        if "attention" in total:
-            shape = seen[stream].shape
-            joined = (seen[f"layer_{i}.attention.{x}"].swapaxes(1, 2).reshape(shape) @ w[f"W_{x}_{i}"].T for x in "QKV")
-            through = sum(joined)
-        else:
-            through = seen[f"layer_{i}.feed_forward.pre_activation"] @ w[f"W1_{i}"].T
-        worst = max(worst, apart(seen[stream], seen[total] + through))
+    for sublayer in _sublayers(scenario):
+        through, past = _through(sublayer, cache, seen, scenario.model.parameters), seen[sublayer.total]
+        if sublayer.entering == sublayer.stream:
+            worst = max(worst, apart(seen[sublayer.stream], past + through))
+            continue
+        direction = _random(past.shape)
+        moved = _moved_norm(scenario.model, sublayer, cache[sublayer.stream], direction)
+        slopes = np.array([((seen[sublayer.stream] - past) * direction).sum(), (through * moved).sum()])
+        sizes = np.linalg.norm(through.ravel()) * np.linalg.norm(moved.ravel())
+        worst = max(worst, apart(seen[sublayer.entering], through), abs(slopes[0] - slopes[1]) / float(sizes))
     return worst
+
+
+def _through(sublayer: _Sublayer, cache: Cache, seen: Mapping[str, Array], w: Mapping[str, Array]) -> Array:
+    """The gradient of what a sublayer reads, from those of what its linear maps made of it."""
+    i, name = sublayer.layer, f"layer_{sublayer.layer}.{sublayer.part}"
+    if sublayer.part == "attention":
+        shape = seen[sublayer.stream].shape
+        joined = (seen[f"{name}.{x}"].swapaxes(1, 2).reshape(shape) @ w[f"W_{x}_{i}"].T for x in "QKV")
+        return np.asarray(sum(joined) + _through_gate(cache, seen, w, i))
+    through = seen[f"{name}.pre_activation"] @ w[f"W1_{i}"].T
+    return np.asarray(through + seen[f"{name}.gate"] @ w[f"W3_{i}"].T) if f"{name}.gate" in seen else through
+
+
+def _moved_norm(model: MiniBERT, sublayer: _Sublayer, stream: Array, direction: Array) -> Array:
+    """How the norm before a sublayer changes along a direction of the stream, by the complex step."""
+    layer = model.parameters.layers[sublayer.layer]
+    first = sublayer.part == "attention"
+    gamma, beta = (layer.gamma1, layer.beta1) if first else (layer.gamma2, layer.beta2)
+    normalised, _ = norm_forward(stream + 1e-30j * direction, gamma, beta, model.config)
+    return np.asarray(normalised.imag / 1e-30)
+
+
+def _through_gate(cache: Cache, seen: Mapping[str, Array], w: Mapping[str, Array], layer: int) -> Any:
+    """What the stream gets by way of the gate on attention's context; 0 where there is none."""
+    name = f"layer_{layer}.attention.gate"
+    if name not in cache:
+        return 0.0
+    g = cache[name]
+    return (seen[name] * g * (1.0 - g)) @ w[f"W_G_{layer}"].T
 
 
 def _real(batch: Batch) -> Array:
@@ -203,6 +254,37 @@ def _more_padding(scenario: Scenario) -> float | None:
     return _unchanged(scenario.model, still, still._replace(batch=longer))
 
 
+def _moved(scenario: Scenario) -> float | None:
+    """All rows one place later, with padding in front; says nothing about a table of positions."""
+    batch, config = scenario.batch, scenario.model.config
+    B, T = batch.input_ids.shape
+    mask = _real(batch)
+    too_long = config.max_position_embeddings <= T
+    still = _of_the_loss(_without_dropout(scenario))
+    relative = config.position_embedding_type != "absolute"
+    if still is None or not relative or too_long or not mask.any(axis=1).all():
+        return None
+    assert batch.masked_positions is not None
+    b, t = np.divmod(batch.masked_positions, T)
+    front = np.zeros((B, 1), np.int64)
+    later = Batch(
+        np.concatenate([front, batch.input_ids], axis=1),
+        np.concatenate([front.astype(bool), mask], axis=1),
+        None if batch.token_type_ids is None else np.concatenate([front, batch.token_type_ids], axis=1),
+        b * (T + 1) + t + 1,
+        batch.target_ids,
+        batch.first_row,
+    )
+    return _unchanged(scenario.model, still, still._replace(batch=later))
+
+
+def _tables_of_distances(scenario: Scenario) -> float | None:
+    """What a whole table adds is added to all scores of a query, and softmax does not see it."""
+    grads = gradients(scenario.model, scenario)
+    tables = [array for name, array in grads.items() if name.startswith("relative_")]
+    return max(cancels(table, axis=0) for table in tables) if tables else None
+
+
 def _unchanged(model: MiniBERT, one: Scenario, other: Scenario) -> float:
     """Whether readings and gradients are the same."""
     return max(
@@ -224,7 +306,7 @@ def _under_padding(scenario: Scenario) -> float | None:
 
 def _other_order_of_heads(scenario: Scenario) -> float | None:
     config = scenario.model.config
-    if config.num_attention_heads == 1:
+    if config.num_attention_heads == 1 or config.position_embedding_type == "alibi":  # a slope belongs to its head
         return None
     model, still = as_dtype(scenario.model, np.float64), _without_dropout(scenario)
     order = np.roll(np.arange(config.num_attention_heads), 1)
@@ -233,10 +315,14 @@ def _other_order_of_heads(scenario: Scenario) -> float | None:
     before = readings(model, still)
     for tensors in (model.parameters, expected):
         for i in range(config.num_hidden_layers):
-            for letter in "QKV":
-                tensors[f"W_{letter}_{i}"][...] = tensors[f"W_{letter}_{i}"][:, columns]
-                tensors[f"b_{letter}_{i}"][...] = tensors[f"b_{letter}_{i}"][columns]
+            for letter in "QKVG":
+                for name in (f"W_{letter}_{i}", f"b_{letter}_{i}"):
+                    if name in tensors:
+                        of_heads = columns if tensors[name].shape[-1] == columns.size else order
+                        tensors[name][...] = tensors[name][..., of_heads]
             tensors[f"W_O_{i}"][...] = tensors[f"W_O_{i}"][columns]
+        if "relative_bias" in tensors:
+            tensors["relative_bias"][...] = tensors["relative_bias"][:, order]
     return max(_difference(readings(model, still), before), _difference(gradients(model, still), expected))
 
 
@@ -342,6 +428,8 @@ MODEL_IDENTITIES = (
     ),
     ModelIdentity("attention weights sum to 1, and are 0 on padding", _weights_of_attention),
     ModelIdentity("padding behind a row changes nothing", _more_padding),
+    ModelIdentity("positions that are relative may all be later", _moved),
+    ModelIdentity("the gradient of a table of distances sums to 0", _tables_of_distances),
     ModelIdentity("what stands under padding changes nothing", _under_padding),
     ModelIdentity("heads have no order", _other_order_of_heads),
     ModelIdentity("computing only what the loss reads changes nothing", _saving),
@@ -349,6 +437,10 @@ MODEL_IDENTITIES = (
     ModelIdentity("the loss's backward pass adds to what is there", _accumulates),
     ModelIdentity("the backward pass from hidden states adds to what is there", _accumulates_from_logits),
     ModelIdentity("the gradient of the vocabulary's bias sums to 0", _vocabulary_bias),
+    ModelIdentity("pre-LN sublayers that add nothing leave the embeddings", block_identities.silent_sublayers),
+    ModelIdentity("the final norm makes rows of mean square 1", block_identities.final_norm),
+    ModelIdentity("gates that are all 1 give the plain feed-forward network", block_identities.open_gates),
+    ModelIdentity("blocks computed again give the same bits", block_identities.computed_again),
     ModelIdentity("dropout with probability 0 is none", _no_probability),
     ModelIdentity("two passes give the same bits and change no weight", _same_bits),
 )

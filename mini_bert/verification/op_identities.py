@@ -130,8 +130,24 @@ def _beside_x_hat(c: Call) -> float:
 
 
 def _stretched(c: Call) -> float:
-    x, gamma, beta = c.values
-    return apart(c.output_for(3.0 * x, gamma, beta, eps=9.0 * c.constants["eps"]), c.output)
+    x, *others = c.values
+    return apart(c.output_for(3.0 * x, *others, eps=9.0 * c.constants["eps"]), c.output)
+
+
+def _unit_square(c: Call) -> float:
+    """(y / γ)² has the mean q / (q + ε), where q is that of x²."""
+    x, gamma = c.values
+    y, square, eps = c.output / gamma, (x * x).mean(axis=-1), c.constants["eps"]
+    return apart((y * y).mean(axis=-1), square / (square + eps))
+
+
+def _beside_x(c: Call) -> float:
+    """Σ dx x = ε (q + ε)^(-3/2) Σ dy γ x, q the mean of x²: nothing for BERT's ε."""
+    x, gamma = c.values
+    root, eps = np.sqrt((x * x).mean(axis=-1) + c.constants["eps"]), c.constants["eps"]
+    terms = c.gradients[0] * x
+    left_by_eps = eps * root**-3 * (c.cotangent * gamma * x).sum(axis=-1)
+    return float(np.abs(terms.sum(axis=-1) - left_by_eps).max() / np.sqrt((terms * terms).sum(axis=-1)).max())
 
 
 # --- attention ------------------------------------------------------------------------------------------------------
@@ -182,6 +198,43 @@ def _biased_rows(c: Call) -> float | None:
     Q, K, V, bias = c.values
     shift = np.random.default_rng(7).normal(size=(*bias.shape[:-1], 1))
     return max(apart(c.output_for(Q, K, V, bias + shift), c.output), cancels(c.gradients[3]))
+
+
+# --- positions and gates --------------------------------------------------------------------------------------------
+
+
+def _lengths_of_pairs(c: Call) -> float:
+    x, y = (array.reshape(*array.shape[:-1], -1, 2) for array in (c.values[0], c.output))
+    return apart((y * y).sum(axis=-1), (x * x).sum(axis=-1))
+
+
+def _turned_further(c: Call) -> float:
+    """Inner products of rows at two positions, before and after both have moved on by 5."""
+    x, positions = c.values[0], c.constants["positions"]
+    other = np.random.default_rng(7).normal(size=x.shape)
+    elsewhere = np.roll(positions, 1, axis=-1)
+
+    def products(shift: int) -> Array:
+        left = c.output_for(x, positions=positions + shift)
+        return np.asarray((left * c.output_for(other, positions=elsewhere + shift)).sum(axis=-1))
+
+    return apart(products(5), products(0))
+
+
+def _turned_back(c: Call) -> float:
+    """Backward is the inverse, and the inverse is to go to the negative positions."""
+    there_and_back = c.gradients_for(c.output)[0]
+    return max(
+        apart(there_and_back, c.values[0]),
+        apart(c.gradients[0], c.output_for(c.cotangent, positions=-c.constants["positions"])),
+    )
+
+
+def _all_distances_alike(c: Call) -> float:
+    """A table whose rows are all the same adds the same to all scores of a query."""
+    *before, table = c.values
+    output = c.output_for(*before, np.broadcast_to(table[:1], table.shape))
+    return apart(output, np.broadcast_to(output[..., :1], output.shape))
 
 
 # --- others ---------------------------------------------------------------------------------------------------------
@@ -239,6 +292,14 @@ OPERATION_IDENTITIES = (
             _same_inner((c.values[2], c.gradients[2]), (c.cotangent, c.output * 0.0 + c.values[2])),
         ),
     ),
+    OperationIdentity("rms_norm", "y / γ has the mean square q / (q + ε), q that of x", _unit_square),
+    OperationIdentity("rms_norm", "dx is orthogonal to x, but for what ε leaves", _beside_x),
+    OperationIdentity("rms_norm", "stretching x, and ε with it, changes nothing", _stretched),
+    OperationIdentity(
+        "rms_norm",
+        "Σ γ dγ = Σ dy y",
+        lambda c: _same_inner((c.values[1], c.gradients[1]), (c.cotangent, c.output)),
+    ),
     OperationIdentity(
         "linear",
         "Σ x dx = Σ W dW = Σ dy (y − b), and Σ b db = Σ dy b",
@@ -289,6 +350,40 @@ OPERATION_IDENTITIES = (
     ),
     OperationIdentity(
         "attention", "Σ V dV = Σ dC C", lambda c: _same_inner((c.values[2], c.gradients[2]), (c.cotangent, c.output))
+    ),
+    OperationIdentity(
+        "sigmoid", "σ(−x) = 1 − σ(x)", lambda c: apart(c.output_for(_negated(c)), 1.0 - c.output)
+    ),
+    OperationIdentity(
+        "sigmoid",
+        "σ(x) = (1 + tanh(x/2)) / 2",
+        lambda c: apart(c.output, 0.5 + 0.5 * np.tanh(0.5 * c.values[0])),
+    ),
+    OperationIdentity(
+        "gate", "gates of 1 change nothing", lambda c: apart(c.output_for(c.values[0], c.values[1] * 0 + 1), c.values[0])
+    ),
+    OperationIdentity(
+        "gate",
+        "Σ x dx = Σ g dg = Σ dy y",
+        lambda c: _same_inner(*zip(c.values, c.gradients, strict=True), (c.cotangent, c.output)),
+    ),
+    OperationIdentity("rotary", "every pair keeps its length", _lengths_of_pairs),
+    OperationIdentity("rotary", "inner products see the difference of positions alone", _turned_further),
+    OperationIdentity("rotary", "backward turns back", _turned_back),
+    OperationIdentity(
+        "by_distance", "Σ x dx = Σ dy y", lambda c: _same_inner((c.values[0], c.gradients[0]), (c.cotangent, c.output))
+    ),
+    OperationIdentity("relative_keys", "embeddings that are all alike add the same for all keys", _all_distances_alike),
+    OperationIdentity(
+        "relative_keys",
+        "Σ Q dQ = Σ E dE = Σ dN N",
+        lambda c: _same_inner(*zip(c.values, c.gradients, strict=True), (c.cotangent, c.output)),
+    ),
+    OperationIdentity("relative_bias", "buckets that are all alike add the same for all keys", _all_distances_alike),
+    OperationIdentity(
+        "relative_bias",
+        "the rows of dE sum to the gradient of each head",
+        lambda c: apart(c.gradients[0].sum(axis=0), c.cotangent.sum(axis=(0, 2, 3))),
     ),
     OperationIdentity(EVERY_OPERATION, "backward is linear in its cotangent", _linear_in_cotangent),
     OperationIdentity(EVERY_OPERATION, "two calls give the same bits", _same_bits),

@@ -1,7 +1,7 @@
 """Which gradients are zero by nature, and are they?
 
-Three things have none. The bias of the keys: it adds the same to all scores of a query, and softmax does not see what
-all scores have in common. Rows of a table that nothing in the batch names. Parts that the reading does not go through.
+Three things have none. The bias of the keys, where positions do not turn it: it adds the same to all scores of a query,
+and softmax does not see what all scores have in common. Rows of a table that nothing in the batch names. Parts that the reading does not go through.
 Everything else has one: a tensor that has none without such a reason is a mistake, even if every oracle agrees, since
 a parameter that forward and backward both forget has a derivative of zero.
 """
@@ -15,7 +15,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mini_bert.config.schema import ModelConfig
 from mini_bert.model.parameters import Parameters
+from mini_bert.ops import relative_bias
 from mini_bert.ops.contract import Array
 from mini_bert.verification.evidence import ZERO, Evidence, Measured, attempt
 from mini_bert.verification.scenario import HIDDEN, LOSS, Scenario, gradients, objective
@@ -51,25 +53,40 @@ def true_zeros(scenario: Scenario) -> list[Zero]:
     types = np.zeros((B, T), np.int64) if batch.token_type_ids is None else batch.token_type_ids
     zeros = []
     for i in range(config.num_hidden_layers):
-        if config.use_bias:
+        if config.use_bias and config.position_embedding_type != "rotary":  # turned, it is not the same for all keys
             common = "softmax does not see what all scores of a query have in common"
             zeros.append(Zero(f"b_K_{i}", None, common, False))
         if T == 1:
             alone = "one key alone has the weight 1, whatever its score"
-            silent = ("W_Q", "b_Q", "W_K") if config.use_bias else ("W_Q", "W_K")
-            zeros += [Zero(f"{name}_{i}", None, alone, True) for name in silent]
+            silent = [f"{name}_{i}" for name in ("W_Q", "b_Q", "W_K", "relative_keys")]
+            silent += [f"b_K_{i}"] * (config.position_embedding_type == "rotary") + ["relative_bias"] * (i == 0)
+            zeros += [Zero(name, None, alone, True) for name in silent if name in scenario.model.parameters]
     read_as_decoder = LOSS in scenario.cotangents or "mlm" in scenario.cotangents
-    tables = {"position_embeddings": np.arange(T), "segment_embeddings": types.ravel()}
+    tables = {"segment_embeddings": types.ravel(), **_places_or_distances(config, T)}
     if not read_as_decoder:
         tables["token_embeddings"] = batch.input_ids.ravel()
     for table, named in tables.items():
         others = np.setdiff1d(np.arange(scenario.model.parameters[table].shape[0]), named)
         if others.size:
-            zeros.append(Zero(table, tuple(others.tolist()), "no token of the batch names them", True))
+            zeros.append(Zero(table, tuple(others.tolist()), "nothing in the batch names them", True))
     if HIDDEN in scenario.cotangents:
         unread = "the hidden states are read, not the pooler"
         zeros += [Zero(name, None, unread, True) for name in ("W_pooler", "b_pooler")]
     return zeros
+
+
+def _places_or_distances(config: ModelConfig, T: int) -> dict[str, Array]:
+    """Tables of positions, and which of their rows T tokens can name."""
+    distances = np.arange(1 - T, T)
+    if config.position_embedding_type == "absolute":
+        return {"position_embeddings": np.arange(T)}
+    if config.position_embedding_type == "relative_key" and T > 1:
+        reached = distances + config.max_position_embeddings - 1
+        return {f"relative_keys_{i}": reached for i in range(config.num_hidden_layers)}
+    if config.position_embedding_type == "t5_bias" and T > 1:
+        settings = config.relative_attention_num_buckets, config.relative_attention_max_distance
+        return {"relative_bias": relative_bias.bucket(distances, *settings)}
+    return {}
 
 
 def check_zeros(scenario: Scenario, seed: int = 0) -> Iterator[Evidence]:
