@@ -61,7 +61,7 @@ def evaluate_run(
         InvalidInputError: the corpus does not fit the model.
         DataError: the held-out text makes no row.
     """
-    from mini_bert.data.batches import held_out_batches
+    from mini_bert.data.batches import held_out_batches, held_out_masking
     from mini_bert.model.bert import MiniBERT
 
     begin = time.perf_counter()
@@ -72,14 +72,15 @@ def evaluate_run(
     config = config.model_copy(update={"model": model.config, "data": data})
     tokenizer = token_corpus.tokenizer
     batches = list(held_out_batches(token_corpus.held_out, config, tokenizer))
+    masking = held_out_masking()
 
     told("counting neighbours", 0, 0)
     baselines = fit_baselines(
         some_documents(token_corpus.train, QUICK_COUNTED_TOKENS if quick else COUNTED_TOKENS),
         model.config.vocab_size,
         mask_id=tokenizer.mask_id,
-        mask_share=config.masking.mask_share,
-        random_share=config.masking.random_share,
+        mask_share=masking.mask_share,
+        random_share=masking.random_share,
         n_special=len(tokenizer.special_ids),
     )
     scorers: dict[str, MaskedLMScorer] = {
@@ -108,7 +109,7 @@ def evaluate_run(
             "rows": results["model"].n_rows,
             "masked": results["model"].n_masked,
             "mask_seed": config.evaluation.mask_seed,
-            "masking": config.masking.model_dump(),
+            "masking": masking.model_dump(mode="json"),
         },
         "parameters": int(model.parameters.buffer.size),
         "seconds": time.perf_counter() - begin,
