@@ -11,7 +11,7 @@ import pytest
 
 from mini_bert.config.schema import ModelConfig
 from mini_bert.model import attention as attention_layer
-from mini_bert.model import bert, block, heads
+from mini_bert.model import bert, block, heads, norms
 from mini_bert.ops import (
     attention,
     cross_entropy,
@@ -22,6 +22,7 @@ from mini_bert.ops import (
     layer_norm,
     linear,
     relu,
+    rms_norm,
     softmax,
     tanh,
 )
@@ -136,6 +137,14 @@ BROKEN_OPERATIONS: dict[tuple[str, str], Any] = {
     ("layer_norm", "Σ γ dγ = Σ dy (y − β), and Σ β dβ = Σ dy β"): with_gradients(
         layer_norm, of_one(1, lambda g: g / 3)
     ),
+    ("rms_norm", "y / γ has the mean square q / (q + ε), q that of x"): with_output(rms_norm, lambda y: y * (1 + 1e-6)),
+    ("rms_norm", "dx is orthogonal to x, but for what ε leaves"): with_gradients(
+        rms_norm, of_one(0, lambda g: g - g[..., ::-1])
+    ),
+    ("rms_norm", "stretching x, and ε with it, changes nothing"): broken(
+        rms_norm, forward=lambda x, gamma, *, eps: rms_norm.forward(x, gamma, eps=eps + 0.1)
+    ),
+    ("rms_norm", "Σ γ dγ = Σ dy y"): with_gradients(rms_norm, of_one(1, lambda g: g / 3)),
     ("linear", "Σ x dx = Σ W dW = Σ dy (y − b), and Σ b db = Σ dy b"): with_gradients(
         linear, of_one(1, lambda g: g / 4)
     ),
@@ -206,7 +215,7 @@ def test_an_exception_is_the_worst_error() -> None:
 
 
 def scenarios() -> list[Scenario]:
-    """One that reads the loss, with padding, segments and dropout; one without a head."""
+    """One that reads the loss, with padding, segments and dropout; one without a head; one with another block."""
     settings = {**TINY, "max_position_embeddings": 8}
     loss = make_scenario(
         "loss", away_from_start(ModelConfig(**settings)), tokens=6, lengths=(6, 4, 3), masked=(3, 0, 2)
@@ -219,7 +228,9 @@ def scenarios() -> list[Scenario]:
         masked=(1, 1),
         dropout=False,
     )
-    return [loss, bare]
+    other = ModelConfig(**settings, norm_placement="pre", feed_forward="gated")
+    other_block = make_scenario("other block", away_from_start(other), tokens=5, lengths=(5, 3), masked=(2, 1))
+    return [loss, bare, other_block]
 
 
 def test_every_identity_of_the_model_holds() -> None:
@@ -352,6 +363,22 @@ class Drawing:
         return self.original(x, gamma, beta, eps=eps * self.calls * 1e6)
 
 
+def a_little_more(original: Any) -> Any:
+    """An output that is too large by a thousandth."""
+
+    def forward(*values: Any, **options: Any) -> Any:
+        output, saved = original(*values, **options)
+        return output * 1.001, saved
+
+    return forward
+
+
+def never_twice_the_same(original: Any) -> Any:
+    """A block that keeps a state between calls."""
+    calls = iter(range(1, 1000))
+    return lambda x, *others: original(x * (1.0 + 1e-9 * next(calls)), *others)
+
+
 def last_positions_only(original: Any) -> Any:
     """What the loss reads is computed from other rows than it should."""
 
@@ -381,8 +408,16 @@ BROKEN_MODELS: dict[str, Break] = {
     "the gradient of the vocabulary's bias sums to 0": Break(
         bert.cross_entropy, "backward", vocabulary_of_probabilities
     ),
+    "pre-LN sublayers that add nothing leave the embeddings": Break(
+        bert.pre_norm_block, "block_forward", a_little_more
+    ),
+    "the final norm makes rows of mean square 1": Break(bert, "norm_forward", a_little_more),
+    "gates that are all 1 give the plain feed-forward network": Break(
+        block.gated_feed_forward, "feed_forward_forward", a_little_more
+    ),
+    "blocks computed again give the same bits": Break(bert.block, "block_forward", never_twice_the_same),
     "dropout with probability 0 is none": Break(attention_layer.attention.dropout, "forward", always_dropping),
-    "two passes give the same bits and change no weight": Break(block.layer_norm, "forward", Drawing),
+    "two passes give the same bits and change no weight": Break(norms.layer_norm, "forward", Drawing),
 }
 
 
