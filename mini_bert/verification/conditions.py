@@ -35,7 +35,7 @@ BLOCK_VARIANTS: dict[str, dict[str, Any]] = {
     "pre-LN, hidden states": {"norm_placement": "pre", "heads": ()},
     "RMSNorm": {"norm": "rms_norm"},
     "gated feed-forward": {"feed_forward": "gated"},
-    "gated feed-forward with relu": {"feed_forward": "gated", "hidden_act": "relu"},
+    "gated feed-forward, relu": {"feed_forward": "gated", "hidden_act": "relu"},
     "no biases": {"use_bias": False},
     "pre-LN, RMSNorm": {"norm_placement": "pre", "norm": "rms_norm"},
     "pre-LN, no biases": {"norm_placement": "pre", "use_bias": False},
@@ -46,7 +46,7 @@ BLOCK_VARIANTS: dict[str, dict[str, Any]] = {
     "pre-LN, RMSNorm, gated feed-forward, no biases": {
         "norm_placement": "pre", "norm": "rms_norm", "feed_forward": "gated", "use_bias": False,
     },
-    "the same with relu": {
+    "pre-LN, RMSNorm, gated feed-forward, no biases, relu": {
         "norm_placement": "pre", "norm": "rms_norm", "feed_forward": "gated", "use_bias": False, "hidden_act": "relu",
     },
 }  # fmt: skip
@@ -170,7 +170,10 @@ def conditions(*, quick: bool = False) -> Iterator[Scenario]:
         yield small(f"{activation}, dropout", hidden_act=activation)
         if not quick:
             yield small(activation, dropout=False, hidden_act=activation)
-    yield _away_from_the_kink()
+    yield _away_from_the_kink("relu, away from its kink")
+    if not quick:
+        all_at_once = BLOCK_VARIANTS["pre-LN, RMSNorm, gated feed-forward, no biases"]
+        yield _away_from_the_kink("all variants of the block, relu, away from its kink", **all_at_once)
     for head in HEADS:
         heads = ("mlm", "nsp") if head == "nsp" else (head,)
         yield small(f"logits: {' and '.join(heads)}", all_logits=True, heads=heads, num_labels=3)
@@ -216,7 +219,7 @@ def _small(
     )
 
 
-def _away_from_the_kink() -> Scenario:
-    model = away_from_start(ModelConfig(**TINY, hidden_act="relu"))
-    made = partial(make_scenario, "relu, away from its kink", model, tokens=4, lengths=(4,), masked=(2,), dropout=False)
+def _away_from_the_kink(name: str, **settings: Any) -> Scenario:
+    model = away_from_start(ModelConfig(**TINY, hidden_act="relu", **settings))
+    made = partial(make_scenario, name, model, tokens=4, lengths=(4,), masked=(2,), dropout=False)
     return _far_from_kinks(made, tries=300)
