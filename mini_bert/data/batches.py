@@ -23,7 +23,7 @@ from mini_bert.data.curriculum import Curriculum
 from mini_bert.data.difficulty import Reference, row_difficulties
 from mini_bert.data.masking import MaskedRows, Pieces, mask_rows, masked_batch
 from mini_bert.data.masking_facts import facts_for
-from mini_bert.data.masking_rate import scheduled_rate
+from mini_bert.data.masking_rate import HELD_OUT_RATE, scheduled_rate
 from mini_bert.data.order import permuted, sample_numbers, visited_rows, visits_per_epoch
 from mini_bert.data.packing import RowIndex
 from mini_bert.data.questions import Questions, are_asked, held_out_questions
@@ -203,7 +203,7 @@ def held_out_masking() -> MaskingConfig:
     """How held-out rows are masked, however a run masks its own: so all runs sit the same exam."""
     from mini_bert.config.schema import MaskingConfig
 
-    return MaskingConfig(kind="token", rate=0.15, mask_share=0.8, random_share=0.1)
+    return MaskingConfig(kind="token", rate=HELD_OUT_RATE, mask_share=0.8, random_share=0.1)
 
 
 def held_out_task_batches(token_set: TokenSet, config: Config, tokenizer: WordPiece) -> list[Batch]:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from mini_bert.config.schema import MaskingConfig
 
 
+HELD_OUT_RATE = 0.15
+"""Of held-out rows, whatever a run's own."""
+
+
 def scheduled_rate(masking: MaskingConfig, step: int, steps: int | None) -> float:
     """The rate of batch number `step`, from 0, of `steps`; the first one where their number is not known yet."""
     if masking.rate_schedule in ("fixed", "adaptive") or steps is None:

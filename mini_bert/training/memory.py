@@ -10,6 +10,7 @@ import math
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
+from mini_bert.data.masking_rate import HELD_OUT_RATE, greatest_rate
 from mini_bert.errors import ConfigError
 from mini_bert.machine import available_bytes
 
@@ -27,8 +28,9 @@ _MOST_DOUBLINGS = 7
 """Of the number of shards, in what is advised."""
 _DRAWN = 56
 """Bytes an element while a tensor's initial values are drawn."""
-_MASKED, _WHOLE_WORDS_MASKED = 30, 72
-"""Bytes a token while a batch is read and masked."""
+_MASKED = {"token": 30, "frequency": 36, "whole_word": 86}
+"""Bytes a token while a batch is read and masked, for each `masking.kind`; of the others:"""
+_MASKED_BY_WORDS = 114
 _SCORED_AT_ONCE, _IN_DOUBLE_AT_ONCE = 1024, 128
 """Masked positions that an evaluation scores at once, and whose losses it computes at once, twice as precisely."""
 
@@ -89,9 +91,7 @@ def training_bytes(config: Config, in_flight: int, process_bytes: int = PROCESS_
         _FLOAT * _kept_by_the_optimizer(config),
         int((buffers + received) * vector),
         int(_SCATTERED * in_flight * _shard_bytes(config, rows)),
-        (_WHOLE_WORDS_MASKED if config.masking.kind == "whole_word" else _MASKED)
-        * train.batch_size
-        * model.max_position_embeddings,
+        _MASKED.get(config.masking.kind, _MASKED_BY_WORDS) * train.batch_size * model.max_position_embeddings,
         int(_SCATTERED * _evaluation_bytes(config)),
         _DRAWN * max(sizes),
     )
@@ -186,7 +186,7 @@ def _shard_bytes(config: Config, rows: int) -> int:
     """Arrays that are alive at the peak of one shard's forward and backward pass, which is in its backward pass."""
     model = config.model
     H, A, I, V, T = _letters(model)
-    n, m = rows * T, rows * _masked_a_row(config)
+    n, m = rows * T, rows * _masked_a_row(config, greatest_rate(config.masking))
     hidden_dropped, weights_dropped = bool(model.hidden_dropout_prob), bool(model.attention_probs_dropout_prob)
     head = V * H + 2 * m * H
     anywhere = (5 + hidden_dropped) * n * H
@@ -202,7 +202,7 @@ def _shard_bytes(config: Config, rows: int) -> int:
 
 def _evaluation_bytes(config: Config) -> int:
     """Arrays that are alive at the peak of an evaluation: a forward pass keeps what a backward pass would need."""
-    masked = _masked_a_row(config)
+    masked = _masked_a_row(config, HELD_OUT_RATE)
     rows = max(1, min(config.evaluation.batch_size, config.data.held_out_rows, _SCORED_AT_ONCE // masked))
     n, m, V = rows * config.model.max_position_embeddings, rows * masked, config.model.vocab_size
     in_double = 2 * 2 * _FLOAT * V * min(m, _IN_DOUBLE_AT_ONCE)
@@ -237,8 +237,8 @@ def _kept_bytes(model: ModelConfig, n: int, m: int, hidden_dropped: bool, weight
     return embeddings + (model.num_hidden_layers - 1) * block(n) + block(m) + head
 
 
-def _masked_a_row(config: Config) -> int:
-    return max(1, math.ceil(config.masking.rate * (config.model.max_position_embeddings - 2)))
+def _masked_a_row(config: Config, rate: float) -> int:
+    return max(1, math.ceil(rate * (config.model.max_position_embeddings - 2)))
 
 
 def _letters(model: ModelConfig) -> tuple[int, int, int, int, int]:

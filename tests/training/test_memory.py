@@ -28,11 +28,11 @@ def config_of(*presets: str, **settings: object) -> Config:
     return load_config(["training/pretraining", *presets], {**SMALL, **changed})
 
 
-def random_batch(config: Config, rows: int) -> Batch:
+def random_batch(config: Config, rows: int, rate: float | None = None) -> Batch:
     T, V = config.model.max_position_embeddings, config.model.vocab_size
     rng = np.random.default_rng(0)
     ids = rng.integers(5, V, (rows, T)).astype(np.int32)
-    counts = np.floor(config.masking.rate * (T - 2) + rng.random(rows)).astype(int)
+    counts = np.floor((rate or config.masking.rate) * (T - 2) + rng.random(rows)).astype(int)
     positions = np.concatenate([b * T + np.sort(rng.permutation(T)[:n]) for b, n in enumerate(counts)])
     return Batch(ids, masked_positions=positions, target_ids=ids.reshape(-1)[positions])
 
@@ -69,7 +69,7 @@ def test_arrays_of_a_shard_and_of_an_evaluation(settings):
     shard()
     parts = training_bytes(config, in_flight=1)
     assert parts.activations / memory._SCATTERED == pytest.approx(traced_peak(shard), rel=0.08)
-    scored = [random_batch(config, 32)]
+    scored = [random_batch(config, 32, rate=0.15)]
     evaluation = traced_peak(lambda: evaluate_masked_lm(model, scored))
     assert parts.evaluation / memory._SCATTERED == pytest.approx(evaluation, rel=0.1)
 
