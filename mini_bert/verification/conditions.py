@@ -14,6 +14,7 @@ from mini_bert.config.schema import ModelConfig
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.feed_forward import ACTIVATIONS
 from mini_bert.model.heads import HEADS
+from mini_bert.model.tasks import HEAD_OF
 from mini_bert.verification.scenario import Scenario, as_dtype, away_from_start, kink_distance, make_scenario
 
 SMALL: dict[str, Any] = {
@@ -105,6 +106,22 @@ QUICK_ATTENTION_VARIANTS = (
 )
 
 
+TASK_WEIGHTS: dict[str, dict[str, float]] = {
+    "task: masked language model, weight 2": {"masked_lm": 2.0},
+    "task: next sentence": {"next_sentence": 1.0},
+    "task: sentence order": {"sentence_order": 1.0},
+    "task: token order": {"token_order": 1.0},
+    "task: replaced tokens": {"replaced_token": 50.0},
+    "tasks: masked language model and next sentence": {"masked_lm": 1.0, "next_sentence": 1.0},
+    "tasks: all at once": {
+        "masked_lm": 1.0, "next_sentence": 0.7, "sentence_order": 0.4, "token_order": 2.0, "replaced_token": 50.0,
+    },
+}  # fmt: skip
+"""Each task alone, and together; ELECTRA's weight of replaced tokens is 50."""
+
+QUICK_TASKS = ("tasks: all at once",)
+
+
 def default_scenario(*, quick: bool = False) -> Scenario:
     """The exact default model: padding, two segments, dropout, 9 and 4 masked positions."""
     if quick:
@@ -181,6 +198,9 @@ def conditions(*, quick: bool = False) -> Iterator[Scenario]:
     for name, settings in {**BLOCK_VARIANTS, **ATTENTION_VARIANTS}.items():
         if not quick or name in (*QUICK_BLOCK_VARIANTS, *QUICK_ATTENTION_VARIANTS):
             yield small(name, **settings)
+    for name, tasks in TASK_WEIGHTS.items():
+        if not quick or name in QUICK_TASKS:
+            yield small(name, tasks=tasks, heads=tuple(HEAD_OF[task] for task in tasks))
     yield _small(4, (4, 0, 2), (2, 1, 2), "a row of padding only", dropout=False)
     if quick:
         return
@@ -205,6 +225,7 @@ def _small(
     segments: bool = True,
     dropout: bool = True,
     all_logits: bool = False,
+    tasks: dict[str, float] | None = None,
     **settings: Any,
 ) -> Scenario:
     return make_scenario(
@@ -216,6 +237,7 @@ def _small(
         segments=segments,
         dropout=dropout,
         all_logits=all_logits,
+        tasks=tasks,
     )
 
 

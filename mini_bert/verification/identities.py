@@ -18,13 +18,25 @@ from mini_bert.model.bert import MiniBERT
 from mini_bert.model.feed_forward import ACTIVATIONS
 from mini_bert.model.gradients import MiniBERTGradients
 from mini_bert.model.norms import norm_forward
+from mini_bert.model.tasks import HEAD_OF, task_losses_and_gradients
 from mini_bert.model.trace import Cache
+from mini_bert.ops import softmax
 from mini_bert.ops.contract import Array, Case
 from mini_bert.verification import block_identities, op_identities
 from mini_bert.verification.evidence import IDENTITY, Evidence, Measured, attempt, worst_evidence
 from mini_bert.verification.gradient_check import gradient_errors
 from mini_bert.verification.op_identities import OPERATION_IDENTITIES, Call, OperationIdentity, apart, cancels
-from mini_bert.verification.scenario import LOSS, Scenario, as_dtype, full_pass, gradients, objective, readings
+from mini_bert.verification.scenario import (
+    LOSS,
+    OF_ROWS,
+    TASKS,
+    Scenario,
+    as_dtype,
+    full_pass,
+    gradients,
+    objective,
+    readings,
+)
 
 PART = "identities"
 
@@ -343,13 +355,44 @@ def _saving(scenario: Scenario) -> float | None:
     return max(apart(loss, mean * count), _difference(gradients(scenario.model, read), grads.gradients))
 
 
+def _tasks_union(scenario: Scenario) -> float | None:
+    if TASKS not in scenario.cotangents:
+        return None
+    model, batch, grads = scenario.model, scenario.batch, MiniBERTGradients(scenario.model)
+    total = 0.0
+    for task, positions, labels, weight, items in batch.questions:
+        head = HEAD_OF[task]
+        cache = full_pass(model, scenario, head)
+        logits = cache["logits"]
+        places = positions // batch.input_ids.shape[1] if head in OF_ROWS else positions
+        probs = softmax.stable_softmax(logits).reshape(-1, logits.shape[-1])[places]
+        dlogits = np.zeros_like(logits)
+        dlogits.reshape(-1, logits.shape[-1])[places] = weight / items * (probs - np.eye(logits.shape[-1])[labels])
+        grads.backward_from_logits(dlogits, cache)
+        total -= weight / items * float(np.log(probs[np.arange(labels.size), labels]).sum())
+    sums = task_losses_and_gradients(model, batch, MiniBERTGradients(model), scenario.dropout)
+    ours = sum(q.weight * sums[q.task].loss / q.items for q in batch.questions)
+    return max(apart(ours, total), _difference(gradients(model, scenario), grads.gradients))
+
+
+def _tasks_add_up(scenario: Scenario) -> float | None:
+    if TASKS not in scenario.cotangents:
+        return None
+    batch, grads = scenario.batch, MiniBERTGradients(scenario.model).gradients
+    for question in batch.questions:
+        alone = scenario._replace(batch=batch._replace(questions=(question._replace(weight=1.0),)))
+        grads.buffer[...] += question.weight * gradients(scenario.model, alone).buffer
+    return _difference(gradients(scenario.model, scenario), grads)
+
+
 def _shards(scenario: Scenario) -> float:
     rows = scenario.batch.input_ids.shape[0]
     grads = MiniBERTGradients(scenario.model).gradients
     value = 0.0
     for b in range(rows):
         cotangents = {
-            reading: array if reading == LOSS else array[b : b + 1] for reading, array in scenario.cotangents.items()
+            reading: array if reading in (LOSS, TASKS) else array[b : b + 1]
+            for reading, array in scenario.cotangents.items()
         }
         shard = scenario._replace(batch=scenario.batch.rows(b, b + 1), cotangents=cotangents)
         value += float(objective(scenario.model, shard))
@@ -433,6 +476,8 @@ MODEL_IDENTITIES = (
     ModelIdentity("what stands under padding changes nothing", _under_padding),
     ModelIdentity("heads have no order", _other_order_of_heads),
     ModelIdentity("computing only what the loss reads changes nothing", _saving),
+    ModelIdentity("computing only what some task reads changes nothing", _tasks_union),
+    ModelIdentity("tasks add up, each times its weight", _tasks_add_up),
     ModelIdentity("shards sum to the whole, dropout included", _shards),
     ModelIdentity("the loss's backward pass adds to what is there", _accumulates),
     ModelIdentity("the backward pass from hidden states adds to what is there", _accumulates_from_logits),

@@ -29,7 +29,7 @@ from mini_bert.verification.gradient_check import RULES, gradient_errors, sample
 from mini_bert.verification.oracles import bert as loops
 from mini_bert.verification.oracles import scalars
 from mini_bert.verification.oracles.operations import cross_entropy
-from mini_bert.verification.scenario import HIDDEN, LOSS, Scenario, gradients, kink_distance, objective, readings
+from mini_bert.verification.scenario import HIDDEN, LOSS, TASKS, Scenario, gradients, kink_distance, objective, readings
 
 ALL_TENSORS = "all tensors"
 """The subject of a check that broke off."""
@@ -152,6 +152,11 @@ def slow_readings_and_gradients(scenario: Scenario) -> tuple[dict[str, Array], d
             logits, T = loops.head_logits(run, "mlm", hidden), batch.input_ids.shape[1]
             read = [logits[position // T][position % T] for position in lists(batch.masked_positions)]
             nested = cross_entropy(read, targets=lists(batch.target_ids))
+        elif reading == TASKS:
+            nested = scalars.total(
+                loops.task_loss(run, task, hidden, lists(positions), lists(labels)) * (weight / items)
+                for task, positions, labels, weight, items in batch.questions
+            )
         else:
             nested = hidden if reading == HIDDEN else loops.head_logits(run, reading, hidden)
         found[reading] = np.array(nested, dtype=object)

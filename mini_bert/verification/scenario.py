@@ -17,20 +17,25 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mini_bert.batch import Batch
+from mini_bert.batch import Batch, Question
 from mini_bert.config.schema import ModelConfig
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.forward_pass import Pass, Reading
 from mini_bert.model.gradients import MiniBERTGradients
 from mini_bert.model.heads import HEADS
 from mini_bert.model.parameters import Parameters
+from mini_bert.model.tasks import HEAD_OF, task_losses_and_gradients
 from mini_bert.model.trace import Cache
 from mini_bert.ops import cross_entropy
 from mini_bert.ops.contract import Array
 from mini_bert.random_streams import RandomStream
 
-LOSS, HIDDEN = "loss", "hidden"
-"""Names of readings that are no head's logits."""
+LOSS, TASKS, HIDDEN = "loss", "tasks", "hidden"
+"""Names of readings that are no head's logits: two losses, of which the second is the weighted sum over several tasks,
+and the hidden states."""
+
+OF_ROWS = ("nsp", "sop", "classifier")
+"""Heads with one answer a row."""
 
 DROPOUT = RandomStream(seed=11, name="dropout", step=4)
 
@@ -75,6 +80,7 @@ def make_scenario(
     segments: bool = True,
     dropout: bool = True,
     all_logits: bool = False,
+    tasks: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> Scenario:
     """A scenario with random tokens.
@@ -88,6 +94,7 @@ def make_scenario(
         segments: whether rows have two segments.
         dropout: whether something is dropped out.
         all_logits: read the logits of the masked-language-model head at all positions, not the loss.
+        tasks: read the weighted sum of these tasks' mean losses, and nothing else.
         seed: of everything that is drawn.
     """
     config, rng = model.config, np.random.default_rng(seed)
@@ -104,17 +111,35 @@ def make_scenario(
     batch = Batch(ids, None if mask.all() else mask, types, positions, targets, first_row=4)
     shapes = {
         "mlm": (B, tokens, config.vocab_size),
-        "nsp": (B, 2),
+        **dict.fromkeys(("nsp", "sop"), (B, 2)),
+        **dict.fromkeys(("std", "rtd"), (B, tokens, 2)),
         "classifier": (B, config.num_labels),
         "token_classifier": (B, tokens, config.num_labels),
         HIDDEN: (B, tokens, config.hidden_size),
     }
+    if tasks is not None:
+        questions = tuple(_question(batch, task, weight, rng) for task, weight in tasks.items())
+        scenario = Scenario(name, model, batch._replace(questions=questions), None, {TASKS: np.ones(())})
+        return scenario._replace(dropout=DROPOUT if dropout else None)
     readings = [LOSS if head == "mlm" and not all_logits else head for head in config.heads] or [HIDDEN]
     cotangents = {
         reading: np.ones(()) if reading == LOSS else rng.normal(size=shapes[reading]).astype(np.float32).astype(float)
         for reading in readings
     }
     return Scenario(name, model, batch, DROPOUT if dropout else None, cotangents)
+
+
+def _question(batch: Batch, task: str, weight: float, rng: np.random.Generator) -> Question:
+    """Masked positions for `masked_lm`; some rows, or some real tokens, for the others."""
+    B, T = batch.input_ids.shape
+    if task == "masked_lm":
+        assert batch.masked_positions is not None
+        assert batch.target_ids is not None
+        return Question(task, batch.masked_positions, batch.target_ids, weight, batch.masked_positions.size)
+    real = np.ones((B, T), bool) if batch.attention_mask is None else batch.attention_mask
+    places = np.arange(0, B * T, T) if HEAD_OF[task] in OF_ROWS else np.flatnonzero(real)
+    positions = np.sort(rng.permutation(places)[: max(1, places.size * 2 // 3)])
+    return Question(task, positions, rng.integers(0, 2, positions.size), weight, positions.size)
 
 
 def kink_distance(scenario: Scenario) -> float:
@@ -157,7 +182,9 @@ def readings(model: MiniBERT, scenario: Scenario) -> dict[str, Array]:
         hidden, _ = model.encode_forward(batch.input_ids, batch.token_type_ids, run, read)
         logits, _ = HEADS["mlm"][0](hidden, model.parameters, config, run)
         found[LOSS] = cross_entropy.forward(logits, targets=batch.target_ids)[0]
-    others = [reading for reading in scenario.cotangents if reading != LOSS]
+    if TASKS in scenario.cotangents:
+        found[TASKS] = _all_tasks(model, batch, run)
+    others = [reading for reading in scenario.cotangents if reading not in (LOSS, TASKS)]
     if others:
         hidden, _ = model.encode_forward(batch.input_ids, batch.token_type_ids, run)
         for reading in others:
@@ -165,6 +192,18 @@ def readings(model: MiniBERT, scenario: Scenario) -> dict[str, Array]:
                 hidden if reading == HIDDEN else HEADS[reading][0](hidden, model.parameters, config, run)[0]
             )
     return found
+
+
+def _all_tasks(model: MiniBERT, batch: Batch, run: Pass) -> Array:
+    """The weighted sum of the tasks' mean losses, with every position computed for every task."""
+    hidden, _ = model.encode_forward(batch.input_ids, batch.token_type_ids, run)
+    total = np.zeros((), model.dtype)
+    for task, positions, labels, weight, items in batch.questions:
+        head = HEAD_OF[task]
+        logits, _ = HEADS[head][0](hidden, model.parameters, model.config, run)
+        rows = logits[positions // run.T] if head in OF_ROWS else logits.reshape(-1, logits.shape[-1])[positions]
+        total = total + weight / items * cross_entropy.forward(rows, targets=labels)[0]
+    return total
 
 
 def objective(model: MiniBERT, scenario: Scenario) -> Any:
@@ -179,6 +218,9 @@ def gradients(model: MiniBERT, scenario: Scenario) -> Parameters:
     for reading, cotangent in scenario.cotangents.items():
         if reading == LOSS:
             model.mlm_loss_and_gradients(scenario.batch, grads, scenario.dropout)
+            continue
+        if reading == TASKS:
+            task_losses_and_gradients(model, scenario.batch, grads, scenario.dropout)
             continue
         cache = full_pass(model, scenario, None if reading == HIDDEN else reading)
         if reading == HIDDEN:

@@ -274,7 +274,17 @@ class _Network:
         if name == "loss":
             rows = self.logits("mlm").flatten(0, 1)[torch.from_numpy(self.batch.masked_positions)]
             return _cross_entropy(rows, targets=self.batch.target_ids)
+        if name == "tasks":
+            return sum(self.mean_loss(*question) for question in self.batch.questions)
         return self.logits(name)
+
+    def mean_loss(self, task: str, positions: Array, labels: Array, weight: float, items: int) -> Any:
+        import torch
+
+        heads = {"masked_lm": "mlm", "next_sentence": "nsp", "sentence_order": "sop", "token_order": "std"}
+        logits, asked = self.logits(heads.get(task, "rtd")), torch.from_numpy(positions)
+        rows = logits[asked // self.ids.shape[1]] if logits.ndim == 2 else logits.flatten(0, 1)[asked]
+        return _cross_entropy(rows, targets=labels) * (weight / items)
 
     def logits(self, head: str) -> Any:
         if head == "mlm":
@@ -285,6 +295,8 @@ class _Network:
         if head == "token_classifier":
             x = self.drop(self.hidden, head, self.batch.first_row * self.ids.shape[1])
             return self.affine(x, "_token_classifier")
+        if head in ("std", "rtd"):
+            return self.affine(self.hidden, f"_{head}")
         pooled = _activation("tanh", self.affine(self.hidden[:, 0], "_pooler"))
         return self.affine(
             self.drop(pooled, head, self.batch.first_row) if head == "classifier" else pooled, f"_{head}"

@@ -20,7 +20,7 @@ from mini_bert.model.parameters import Parameters
 from mini_bert.ops import relative_bias
 from mini_bert.ops.contract import Array
 from mini_bert.verification.evidence import ZERO, Evidence, Measured, attempt
-from mini_bert.verification.scenario import HIDDEN, LOSS, Scenario, gradients, objective
+from mini_bert.verification.scenario import HIDDEN, LOSS, TASKS, Scenario, gradients, objective
 
 PART = "zeros"
 
@@ -61,7 +61,8 @@ def true_zeros(scenario: Scenario) -> list[Zero]:
             silent = [f"{name}_{i}" for name in ("W_Q", "b_Q", "W_K", "relative_keys")]
             silent += [f"b_K_{i}"] * (config.position_embedding_type == "rotary") + ["relative_bias"] * (i == 0)
             zeros += [Zero(name, None, alone, True) for name in silent if name in scenario.model.parameters]
-    read_as_decoder = LOSS in scenario.cotangents or "mlm" in scenario.cotangents
+    asked = [question.task for question in batch.questions] if TASKS in scenario.cotangents else []
+    read_as_decoder = bool({LOSS, "mlm"} & set(scenario.cotangents)) or "masked_lm" in asked
     tables = {"segment_embeddings": types.ravel(), **_places_or_distances(config, T)}
     if not read_as_decoder:
         tables["token_embeddings"] = batch.input_ids.ravel()

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 from mini_bert.config.schema import ModelConfig
 from mini_bert.verification.oracles import operations as oracle
-from mini_bert.verification.oracles.operations import Nested
 from mini_bert.verification.oracles import positions
+from mini_bert.verification.oracles.operations import Nested
 from mini_bert.verification.oracles.scalars import Number, dot
 from mini_bert.verification.oracles.scalars import total as scalar_total
 
@@ -61,9 +61,11 @@ def hidden_states(run: Conditions, ids: list[list[int]], types: list[list[int]] 
 
 
 def head_logits(run: Conditions, head: str, x: Hidden) -> Nested:
-    """The logits of a head: `mlm` [B][T][V], `token_classifier` [B][T][labels], `nsp` and `classifier` [B][labels]."""
+    """The logits of a head: `mlm` [B][T][V], of tokens [B][T][labels], of rows [B][labels]."""
     if head == "mlm":
         return decode(run, x)
+    if head in ("std", "rtd"):
+        return _affine(run, x, f"_{head}")
     if head == "token_classifier":
         return _affine(run, _drop(run, x, head), "_token_classifier")
     pooled = oracle.tanh(_affine(run, [row[0] for row in x], "_pooler"))
@@ -71,6 +73,25 @@ def head_logits(run: Conditions, head: str, x: Hidden) -> Nested:
         p, stream = run.config.hidden_dropout_prob, run.dropout.at(head)
         pooled = oracle.dropout(pooled, p=p, stream=stream, first_row=run.first_row)
     return _affine(run, pooled, f"_{head}")
+
+
+HEADS_OF_TASKS = {
+    "masked_lm": "mlm",
+    "next_sentence": "nsp",
+    "sentence_order": "sop",
+    "token_order": "std",
+    "replaced_token": "rtd",
+}
+
+
+def task_loss(run: Conditions, task: str, x: Hidden, positions: list[int], labels: list[int]) -> Number:
+    """The summed loss of a task at positions b * T + t; what is asked about a row is asked at its first token."""
+    logits, tokens = head_logits(run, HEADS_OF_TASKS[task], x), len(x[0])
+    if task in ("next_sentence", "sentence_order"):
+        read = [logits[position // tokens] for position in positions]
+    else:
+        read = [logits[position // tokens][position % tokens] for position in positions]
+    return oracle.cross_entropy(read, targets=labels)
 
 
 def embeddings(run: Conditions, ids: list[list[int]], types: list[list[int]] | None) -> Hidden:
