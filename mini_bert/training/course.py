@@ -24,6 +24,7 @@ from mini_bert.training.parallel import ShardPool
 from mini_bert.training.phases import References, references_of
 from mini_bert.training.progress import Progress
 from mini_bert.training.ranks import Ranks
+from mini_bert.training.reference_losses import reference_of
 from mini_bert.training.resuming import (
     Beginning,
     check_same_data,
@@ -251,7 +252,8 @@ def _course(
     }
     ranks.same("the data", facts["data_sha256"])
     ranks.same("the tokenizer", tokens.tokenizer.fingerprint)
-    stream = BatchStream(tokens.train, config, tokens.tokenizer)
+    reference = reference_of(config, tokens.tokenizer, pool.threads)
+    stream = BatchStream(tokens.train, config, tokens.tokenizer, reference=reference)
     known = references_of(
         tokens.train.documents(),
         config.model.vocab_size,

@@ -116,6 +116,7 @@ def _pretrain(
                 evaluation_seconds=course.progress.evaluation_seconds,
             )
             course.config = with_steps(course.config, expected.steps)
+            course.stream.steps = expected.steps
             ranks.on_first(lambda: replace_file(run / "config.yaml", dump_config(course.config).encode()))
             return train(course, evaluate, journal, pool, expected, in_flight)
 
