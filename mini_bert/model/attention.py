@@ -184,9 +184,7 @@ def _gate_forward(context: Array, x: Array, params: GateParameters, run: Pass, n
     return gated, GateSaved(scores_saved, sigmoid_saved, product_saved)
 
 
-def _gate_backward(
-    dgated: Array, saved: GateSaved, grads: GateParameters, run: Pass, name: str
-) -> tuple[Array, Array]:
+def _gate_backward(dgated: Array, saved: GateSaved, grads: GateParameters, run: Pass, name: str) -> tuple[Array, Array]:
     """Add the gradients of the gate's map to `grads`; return those of the context and of the rows that ask."""
     dcontext, dg = gate.backward(dgated, saved.product)
     (dscores,) = sigmoid.backward(run.tap(f"{name}.gate", dg), saved.gate)

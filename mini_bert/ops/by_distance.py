@@ -54,7 +54,7 @@ def _skewed(x: Array) -> Array:
     S = (x.shape[-1] + 1) // 2
     row, column = x.strides[-2:]
     shape, strides = (*x.shape[:-1], S), (*x.strides[:-2], row - column, column)
-    return as_strided(x[..., S - 1 :], shape, strides, writeable=x.flags.writeable)
+    return np.asarray(as_strided(x[..., S - 1 :], shape, strides, writeable=x.flags.writeable))
 
 
 def _columns(shape: tuple[int, ...], positions: Array) -> Array:

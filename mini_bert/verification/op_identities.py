@@ -351,16 +351,16 @@ OPERATION_IDENTITIES = (
     OperationIdentity(
         "attention", "Σ V dV = Σ dC C", lambda c: _same_inner((c.values[2], c.gradients[2]), (c.cotangent, c.output))
     ),
-    OperationIdentity(
-        "sigmoid", "σ(−x) = 1 − σ(x)", lambda c: apart(c.output_for(_negated(c)), 1.0 - c.output)
-    ),
+    OperationIdentity("sigmoid", "σ(−x) = 1 − σ(x)", lambda c: apart(c.output_for(_negated(c)), 1.0 - c.output)),
     OperationIdentity(
         "sigmoid",
         "σ(x) = (1 + tanh(x/2)) / 2",
         lambda c: apart(c.output, 0.5 + 0.5 * np.tanh(0.5 * c.values[0])),
     ),
     OperationIdentity(
-        "gate", "gates of 1 change nothing", lambda c: apart(c.output_for(c.values[0], c.values[1] * 0 + 1), c.values[0])
+        "gate",
+        "gates of 1 change nothing",
+        lambda c: apart(c.output_for(c.values[0], c.values[1] * 0 + 1), c.values[0]),
     ),
     OperationIdentity(
         "gate",

@@ -1,4 +1,4 @@
-"""Positions in attention, and its gate, put together from PyTorch's functions: the part of `torch_oracle` about them."""
+"""Positions in attention, and its gate, put together from PyTorch's functions: a part of `torch_oracle`."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 """Which gradients are zero by nature, and are they?
 
 Three things have none. The bias of the keys, where positions do not turn it: it adds the same to all scores of a query,
-and softmax does not see what all scores have in common. Rows of a table that nothing in the batch names. Parts that the reading does not go through.
-Everything else has one: a tensor that has none without such a reason is a mistake, even if every oracle agrees, since
-a parameter that forward and backward both forget has a derivative of zero.
+and softmax does not see what all scores have in common. Rows of a table that nothing in the batch names. Parts that the
+reading does not go through. Everything else has one: a tensor that has none without such a reason is a mistake, even if
+every oracle agrees, since a parameter that forward and backward both forget has a derivative of zero.
 """
 
 from __future__ import annotations
