@@ -77,7 +77,7 @@ def test_schedules_are_those_of_transformers(
 
 
 def test_a_lowest_rate_of_wsd_lifts_its_tail_and_not_its_warmup() -> None:
-    """Theirs lifts both: its warm-up begins at the lowest rate. Ours begins at 0 whatever the lowest rate of the decay."""
+    """Theirs lifts both: its warm-up begins at the lowest rate. Ours begins at 0 whatever the decay goes to."""
     from transformers import get_wsd_schedule
 
     steps = {"num_warmup_steps": WARMUP, "num_decay_steps": TAIL + 1, "num_training_steps": STEPS + 1}
