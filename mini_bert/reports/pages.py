@@ -12,6 +12,7 @@ from mini_bert.reports.evaluation import differences_table, evaluation_table, ov
 from mini_bert.reports.numerics import numerics_tables
 from mini_bert.reports.progression import progression_table
 from mini_bert.reports.projection import projection_table
+from mini_bert.reports.study import study_tables
 from mini_bert.reports.table import Table
 
 Result = Mapping[str, Any]
@@ -21,6 +22,7 @@ TABLES: dict[str, Callable[[Result], list[Table]]] = {
     "overfit": lambda result: [overfit_table(result)],
     "projection": lambda result: [projection_table(result)],
     "numerics": numerics_tables,
+    "study": study_tables,
     "progression": lambda result: [
         progression_table({int(steps): values for steps, values in result["measured"].items()})
     ],

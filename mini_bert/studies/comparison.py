@@ -24,9 +24,9 @@ LIKELY = "likely "
 def compare(result: StudyResult) -> list[dict[str, Any]]:
     """An entry for each piece, in the order of the study, then what a search has tried, the best first.
 
-    Keys: piece, why, settings, against (the piece compared with; None for a baseline), begins, seeds (that count),
-    value (mean), difference, interval (Student's t over seeds), pooled_interval (one spread for all pieces),
-    time_ratio, memory_ratio, steps, verdict, problems, message.
+    Keys: piece, why (empty for what a search drew), settings, against (the piece compared with; None for a baseline),
+    begins, seeds (that count), value (mean), difference, interval (Student's t over seeds), pooled_interval (one spread
+    for all pieces), time_ratio, memory_ratio, steps, verdict, problems, message.
     """
     study = result.as_study()
     pieces = all_pieces(study)
@@ -44,7 +44,7 @@ def compare(result: StudyResult) -> list[dict[str, Any]]:
         entries.append(
             {
                 "piece": label,
-                "why": pieces[label].why if label in pieces else "Tried by the search.",
+                "why": pieces[label].why if label in pieces else "",
                 "settings": settings,
                 "against": None if against == label or label == study.baseline else against,
                 "begins": begins,

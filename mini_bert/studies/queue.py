@@ -9,6 +9,7 @@ stand here, but in files of their own (worker.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ class Queue:
         MissingExtraError: optuna is not installed.
     """
 
-    def __init__(self, path: Path, name: str, sampler_seed: int = 0) -> None:
+    def __init__(self, path: Path, name: str) -> None:
         optuna = require_optuna()
         path.parent.mkdir(parents=True, exist_ok=True)
         storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
@@ -38,9 +39,9 @@ class Queue:
             storage=storage,
             study_name=name,
             load_if_exists=True,
-            sampler=optuna.samplers.TPESampler(seed=sampler_seed, n_startup_trials=6),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=0),
         )
+        self._sampler = partial(optuna.samplers.TPESampler, n_startup_trials=6)
         self._waiting = optuna.trial.TrialState.WAITING
         self._running = optuna.trial.TrialState.RUNNING
         self._complete = optuna.trial.TrialState.COMPLETE
@@ -58,6 +59,7 @@ class Queue:
         if new and self.begun() >= most:
             return None
         trial = self._study.ask()
+        self._study.sampler = self._sampler(seed=trial.number)  # with one seed, processes would all draw the same
         if new:
             trial.set_user_attr(_JOB, {"key": f"search-{trial.number}"})
         elif _JOB not in trial.user_attrs:  # another process was quicker, and this one is new and empty

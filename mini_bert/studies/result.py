@@ -108,6 +108,8 @@ class StudyResult(_Record):
 
     format: Literal[1] = FORMAT
     kind: Literal["study"] = "study"
+    about: str
+    """the question"""
     study: dict[str, Any]
     """as the file describes it, with every default"""
     clock: Clock | None = None

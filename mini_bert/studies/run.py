@@ -30,7 +30,7 @@ from mini_bert.machine import available_cores
 from mini_bert.studies import plan, worker
 from mini_bert.studies.clock import read_clock, steps_of
 from mini_bert.studies.comparison import compare
-from mini_bert.studies.queue import Queue
+from mini_bert.studies.queue import Queue, require_optuna
 from mini_bert.studies.result import StudyResult, Trial
 from mini_bert.studies.schema import Study
 from mini_bert.studies.workers import Workers, steps_done
@@ -104,7 +104,9 @@ class Session:
 
     def write(self, trials: Sequence[Trial]) -> None:
         """Write the result file with these trials."""
-        self.result = self.result.model_copy(update={"study": self.study.to_dict(), "trials": list(trials)})
+        self.result = self.result.model_copy(
+            update={"about": self.study.question, "study": self.study.to_dict(), "trials": list(trials)}
+        )
         self.result = self.result.model_copy(update={"comparison": compare(self.result)})
         self.result.write(self.result_file)
 
@@ -152,23 +154,41 @@ def run_study(
         DataError: the corpus cannot be used, the result file is another study's, or no process can be started.
         ConfigError: the baseline cannot be trained.
     """
-    folder = directory / study.name
+    require_optuna()
     threads = threads or max(1, available_cores() // workers)
-    Queue(folder / worker.QUEUE, study.name)
-    session = Session(study, folder, result_file, keep, report, known_result(study, result_file))
-    base = plan.config_of(study, plan.pieces_of(study)[study.baseline].settings)
-    open_tokens(base.data, base.tokenizer, base.model.vocab_size, progress=progress)
+    session = opened(study, directory, result_file, keep=keep, report=report, progress=progress)
+    folder = session.folder
     session.collect()
     if study.budget.minutes is not None:
         clock_study(session, say=say)
     with StopSignals() as stop:
         pool = Workers(folder, workers, threads)
-        start = _start(session, pool, stop, say, threads=threads * workers)
+        start = _start(session, stop, say, threads=threads * workers)
         if stop.received is None:
             _pieces(session, pool, stop, start)
         if stop.received is None and study.search:
             _search(session, pool, stop, start)
         return Outcome(session.result, stop.received)
+
+
+def opened(
+    study: Study,
+    directory: Path,
+    result_file: Path,
+    *,
+    keep: bool = False,
+    report: Callable[[Status], None] = lambda status: None,
+    progress: Progress | None = None,
+) -> Session:
+    """A session with what was found before, and the corpus ready for every process.
+
+    Raises:
+        DataError: the corpus cannot be used, or the result file is another study's.
+    """
+    session = Session(study, directory / study.name, result_file, keep, report, known_result(study, result_file))
+    base = plan.config_of(study, plan.pieces_of(study)[study.baseline].settings)
+    open_tokens(base.data, base.tokenizer, base.model.vocab_size, progress=progress)
+    return session
 
 
 def clock_study(session: Session, *, threads: int | None = None, say: Callable[[str], None]) -> None:
@@ -190,7 +210,7 @@ def known_result(study: Study, path: Path) -> StudyResult:
         DataError: the file holds something else.
     """
     if not path.exists():
-        return StudyResult(study=study.to_dict())
+        return StudyResult(about=study.question, study=study.to_dict())
     result = StudyResult.read(path)
     if result.study.get("name") != study.name:
         raise DataError(
@@ -210,9 +230,7 @@ def planned_trials(study: Study, result: StudyResult, start: tuple[str, str] | N
     return trials
 
 
-def _start(
-    session: Session, pool: Workers, stop: StopSignals, say: Callable[[str], None], *, threads: int
-) -> tuple[str, str] | None:
+def _start(session: Session, stop: StopSignals, say: Callable[[str], None], *, threads: int) -> tuple[str, str] | None:
     """The weights to begin from: their path, and what names them; trained here if the study says so."""
     study = session.study
     if study.start is None:

@@ -101,11 +101,11 @@ def train_trial(
     except _Reached:
         pass
     except NonFiniteError as error:
-        status, message = "diverged", str(error)
+        status, message = "diverged", str(error.got)
     except (RunInUseError, Pruned):
         raise
     except Exception as error:  # a piece that cannot be trained is a result, and not the end of the study
-        status, message = "failed", f"{type(error).__name__}: {error}"
+        status, message = "failed", f"{type(error).__name__}: {error}".replace(f"{directory}/", "")
     return _recorded(planned, run, config, status, message, result)
 
 

@@ -34,7 +34,7 @@ def main(arguments: list[str]) -> int:
     """Train one trial."""
     folder, name, threads = Path(arguments[0]), arguments[1], int(arguments[2])
     search = json.loads((folder / SEARCH).read_bytes()) if name.endswith("/search") else None
-    queue = Queue(folder / QUEUE, name, sampler_seed=_sampler_seed(folder))
+    queue = Queue(folder / QUEUE, name)
     taken = queue.take(most=search["trials"] if search else 0)
     if taken is None:
         return NOTHING
@@ -119,11 +119,6 @@ def _suggested(taken: Taken, name: str, allowed: Any) -> Any:
     if allowed.integer:
         return taken.suggest_int(name, int(allowed.low), int(allowed.high), log=allowed.log)
     return taken.suggest_float(name, allowed.low, allowed.high, log=allowed.log)
-
-
-def _sampler_seed(folder: Path) -> int:
-    """Another one for each trial: processes that draw at once would draw the same."""
-    return len(list((folder / TRIALS).glob("*.json")))
 
 
 def _written(folder: Path, trial: Trial) -> Trial:

@@ -1,0 +1,87 @@
+"""A study as a picture: differences to the baseline with their intervals, and the loss curves (extra `plots`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mini_bert.errors import InvalidInputError, MissingExtraError
+from mini_bert.reports.study import budget, measures_time, ranked
+
+_BLUE, _GREEN, _RED, _GREY = "#3b6ea8", "#3a8f5c", "#b8433a", "#8a8a8a"
+_COLORS = ("#3b6ea8", "#c8642b", "#3a8f5c", "#7b5ea7", "#b8433a", "#4aa3a3", "#a68a3a", "#c26a9e")
+_CURVES = 8
+"""Pieces whose curves are drawn: the baseline and the best."""
+
+
+def study_picture(result: Mapping[str, Any], path: Path) -> Path:
+    """Write the picture; its kind is that of `path`: `.svg` or `.png`. The same result gives the same file.
+
+    Raises:
+        InvalidInputError: another ending, or nothing has been tried yet.
+        MissingExtraError: matplotlib is not installed.
+    """
+    if path.suffix not in (".svg", ".png"):
+        raise InvalidInputError("path", got=path.name, expected="a name that ends in .svg or .png")
+    compared = [entry for entry in ranked(result) if entry["difference"] is not None]
+    if not any(trial["train_losses"] for trial in result["trials"]):
+        raise InvalidInputError("result", got="no trial with a loss", expected="a study that has been run")
+    try:
+        from matplotlib import rc_context
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingExtraError(
+            "matplotlib", got="not installed", expected="the extra `plots`", advice='pip install "mini-bert[plots]"'
+        ) from error
+    with rc_context({"svg.hashsalt": "mini-bert", "svg.fonttype": "none", "font.size": 9}):
+        height = max(3.6, 1.4 + 0.24 * len(compared))
+        figure = Figure(figsize=(12, height))
+        edge = 0.55 / height
+        left = figure.add_axes((0.2, edge, 0.32, 1 - 2 * edge - 0.02))
+        right = figure.add_axes((0.6, edge, 0.38, 1 - 2 * edge - 0.02))
+        _differences(left, result, compared)
+        _curves(right, result)
+        figure.suptitle(f"{result['study']['name']}: {budget(result['study'])}", x=0.01, y=0.99, ha="left", fontsize=11)
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None}, dpi=144)
+    return path
+
+
+def _differences(axes: Any, result: Mapping[str, Any], compared: list[Mapping[str, Any]]) -> None:
+    """A point each; a thick line for the interval with one spread, a thin one for the piece's own."""
+    for place, entry in enumerate(compared):
+        verdict = entry["verdict"]
+        color = _GREEN if verdict.endswith("helps") else _RED if verdict.endswith("hurts") else _GREY
+        for interval, width in ((entry["interval"], 0.8), (entry["pooled_interval"], 3)):
+            if interval is not None:
+                axes.plot(interval, (place, place), color=color, linewidth=width, solid_capstyle="butt", clip_on=True)
+        axes.plot(entry["difference"], place, "o", color=color, markersize=4)
+    middles = [entry["difference"] for entry in compared]
+    pooled = [end for entry in compared for end in entry["pooled_interval"] or ()]
+    span = [0.0, *middles, *pooled]
+    margin = 0.08 * ((max(span) - min(span)) or 1.0)
+    axes.set_xlim(min(span) - margin, max(span) + margin)  # an interval of two seeds goes far beyond
+    axes.axvline(0, color="#444444", linewidth=0.8)
+    axes.set_yticks(range(len(compared)), [entry["piece"] for entry in compared])
+    axes.invert_yaxis()
+    unit = "seconds" if measures_time(result) else "nats of held-out loss"
+    axes.set_xlabel(f"difference to the baseline, {unit}: left is better; 95 %")
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _curves(axes: Any, result: Mapping[str, Any]) -> None:
+    """Held-out loss (or training loss, where the plateau is timed) over the share of the budget, a line a trial."""
+    key = "train_losses" if measures_time(result) else "held_out_losses"
+    chosen = [entry["piece"] for entry in ranked(result) if entry["seeds"]][:_CURVES]
+    for piece, color in zip(chosen, _COLORS, strict=False):
+        label: str | None = piece
+        for trial in result["trials"]:
+            points = [(step / trial["steps"], loss) for step, loss in trial[key] if loss is not None]
+            if trial["piece"] == piece and points:
+                axes.plot(*zip(*points, strict=True), color=color, linewidth=1, label=label, marker=".", markersize=3)
+                label = None
+    axes.set_xlabel("share of the budget")
+    axes.set_ylabel("training loss, nats" if measures_time(result) else "held-out loss, nats")
+    if chosen:
+        axes.legend(frameon=False, fontsize=8, loc="upper right")
+    axes.spines[["top", "right"]].set_visible(False)
