@@ -1,7 +1,9 @@
 """What does a `config.json` of Hugging Face say in the words of our schema, and ours in theirs?
 
 Field names are theirs. A setting that changes the mathematics and is not here is refused by name; one that does not
-(`use_cache`, `torch_dtype`, `transformers_version`, …) is passed over.
+(`use_cache`, `torch_dtype`, `transformers_version`, …) is passed over. A variant that is no faithful BERT says so as
+`"model_type": "mini-bert"`, which their automatic classes refuse, and names its activation `mini-bert:gelu`, at which
+their BERT classes stop: these only warn of a `model_type` that is not theirs, and would compute something else.
 """
 
 from __future__ import annotations
@@ -52,9 +54,33 @@ _OPTIONAL = (
     "layer_norm_eps",
     "initializer_range",
 )
+FAITHFUL, VARIANT = "bert", "mini-bert"
+"""Values of `model_type`: what transformers computes, and what it does not know."""
+
+_STOPS = f"{VARIANT}:"
+"""Put before the name of a variant's activation."""
+
+_VARIANTS = (
+    "position_embedding_type",
+    "rope_theta",
+    "relative_attention_num_buckets",
+    "relative_attention_max_distance",
+    "attention_gate",
+    "feed_forward",
+    "norm",
+    "norm_placement",
+    "use_bias",
+)
+"""Settings of the architecture that BERT has not; in a folder of ours they are all there, or none is."""
+
 _FAITHFUL = {
-    "model_type": "bert",
+    "model_type": FAITHFUL,
     "position_embedding_type": "absolute",
+    "attention_gate": "none",
+    "feed_forward": "plain",
+    "norm": "layer_norm",
+    "norm_placement": "post",
+    "use_bias": True,
     "is_decoder": False,
     "is_encoder_decoder": False,
     "add_cross_attention": False,
@@ -83,13 +109,24 @@ def architecture_of(heads: Collection[str]) -> str | None:
     return next((name for name, own in ARCHITECTURES.items() if set(own) == set(heads)), None)
 
 
+def model_type(config: ModelConfig) -> str:
+    """`bert` for the faithful architecture; `mini-bert` for a variant, which transformers refuses by that name."""
+    default = ModelConfig()
+    return FAITHFUL if all(getattr(config, name) == getattr(default, name) for name in _VARIANTS) else VARIANT
+
+
 def to_json(config: ModelConfig, dtype: str, pad_token_id: int) -> dict[str, Any]:
-    """The fields of a `config.json`; where no class of theirs has just these heads, `heads` is one of our own."""
-    architecture = architecture_of(config.heads)
+    """The fields of a `config.json`; where no class of theirs has just these heads, `heads` is one of our own.
+
+    How the first values were drawn is not written: it says nothing about these.
+    """
+    architecture, kind = architecture_of(config.heads), model_type(config)
     fields: dict[str, Any] = {
-        "model_type": "bert",
+        "model_type": kind,
         "architectures": [architecture or "BertModel"],
         **{name: getattr(config, name) for name in (*_REQUIRED, *_OPTIONAL)},
+        **({"hidden_act": _STOPS + config.hidden_act} if kind == VARIANT else {}),
+        **{name: getattr(config, name) for name in (_VARIANTS if kind == VARIANT else ())},
         "pad_token_id": pad_token_id,
         "tie_word_embeddings": True,
         "dtype": dtype,
@@ -109,31 +146,46 @@ def read(path: Path, wanted: Collection[str] | None = None) -> Declared:
         CheckpointError: it is not there, no JSON, or not the configuration of a BERT that can be computed here.
     """
     fields = _fields(path)
-    for name, value in _FAITHFUL.items():
-        if fields.get(name, value) not in (value, None):
-            raise CheckpointError(
-                f"{name} in {path}",
-                got=f"{fields[name]!r:.80}",
-                expected=repr(value),
-                advice="Only the faithful BERT loads.",
-            )
-    absent = [name for name in _REQUIRED if name not in fields]
-    if absent:
-        raise CheckpointError(str(path), got=f"no {absent[0]}", expected="the configuration of a BERT")
+    variant = _is_variant(fields, path)
     act = fields.get("hidden_act", "gelu")
+    if variant and isinstance(act, str):
+        act = act.removeprefix(_STOPS)
     if not isinstance(act, str) or act not in ACTIVATIONS:
         raise CheckpointError(f"hidden_act in {path}", got=f"{act!r:.80}", expected=f"one of {', '.join(ACTIVATIONS)}")
     architecture, heads = _architecture(fields, path, wanted)
     num_labels, labels = _labels(fields, path, strict=heads is None or any(head in heads for head in CLASSIFIERS))
     settings = {name: fields[name] for name in (*_REQUIRED, *_OPTIONAL) if name in fields}
+    settings |= {name: fields[name] for name in (_VARIANTS if variant else ())}
     settings |= {"hidden_act": ACTIVATIONS[act], "num_labels": num_labels, "labels": labels, "heads": heads or ()}
     try:
         config = ModelConfig(**settings)
     except ValueError as error:
         raise CheckpointError(
-            str(path), got=f"a setting that is refused ({error})", expected="a faithful BERT"
+            str(path),
+            got=f"a setting that is refused ({error})",
+            expected="a variant that there is" if variant else "a faithful BERT",
         ) from error
     return Declared(config, heads, architecture, fields.get("tie_word_embeddings") is not False)
+
+
+def _is_variant(fields: dict[str, Any], path: Path) -> bool:
+    """Whether it is a variant of ours, and no faithful BERT.
+
+    Raises:
+        CheckpointError: it is neither, or it does not say enough of itself.
+    """
+    variant = fields.get("model_type") == VARIANT
+    needed = (*_REQUIRED, *_VARIANTS) if variant else _REQUIRED
+    for name, value in _FAITHFUL.items():
+        allowed = variant and name in ("model_type", *_VARIANTS)
+        if not allowed and fields.get(name, value) not in (value, None):
+            advice = f"Only the faithful BERT loads, and variants of model_type {VARIANT}."
+            raise CheckpointError(f"{name} in {path}", got=f"{fields[name]!r:.80}", expected=repr(value), advice=advice)
+    absent = [name for name in needed if name not in fields]
+    if absent:
+        expected = f"all settings of a model of type {VARIANT}" if variant else "the configuration of a BERT"
+        raise CheckpointError(str(path), got=f"no {absent[0]}", expected=expected)
+    return variant
 
 
 def _fields(path: Path) -> dict[str, Any]:

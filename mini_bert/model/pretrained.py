@@ -231,7 +231,7 @@ def _fill(
         raise CheckpointError(
             source,
             got=f"{len(foreign)} tensors that config.json does not explain, among them {foreign[0]}",
-            expected="the tensors of a faithful BERT of this size",
+            expected="the tensors of a model as config.json describes it",
         )
     if imported.missing:
         from mini_bert.model.initialization import initialize

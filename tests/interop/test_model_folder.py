@@ -137,7 +137,7 @@ def put(**values):
     ("change", "message"),
     [
         (put(model_type="roberta"), "model_type.*roberta"),
-        (put(model_type="mini-bert"), "model_type.*mini-bert"),
+        (put(model_type="mini-bert"), "no position_embedding_type; expected all settings of a model of type mini-bert"),
         (put(position_embedding_type="relative_key"), "relative_key"),
         (put(is_decoder=True), "is_decoder"),
         (put(tie_word_embeddings=False), "tie_word_embeddings"),
