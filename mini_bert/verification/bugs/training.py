@@ -15,7 +15,7 @@ _STEP = "tests/training/test_step_parts.py"
 _LOSS_OF_A_SHARD = (
     "    loss_sum, n_masked = model.mlm_loss_and_gradients(batch, gradients, dropout, tap=count_correct)\n"
 )
-_RESULT_OF_A_SHARD = f"{_LOSS_OF_A_SHARD}    return loss_sum, n_masked, correct\n"
+_RESULT_OF_A_SHARD = f'{_LOSS_OF_A_SHARD}    return {{"masked_lm": TaskSum(loss_sum, n_masked, correct)}}\n'
 _BY_KIND = """        if row.initializer == "truncated_normal":
             stream = RandomStream(seed, f"initialization/{row.name}")
             view[...] = _drawn(stream, row, config)
@@ -39,7 +39,7 @@ BUGS: tuple[Bug, ...] = (
                 _RESULT_OF_A_SHARD,
                 f"{_LOSS_OF_A_SHARD}    count = max(n_masked, 1)\n"
                 "    gradients.buffer /= count\n"
-                "    return loss_sum / count, 1, correct / count\n",
+                '    return {"masked_lm": TaskSum(loss_sum / count, 1, correct / count)}\n',
             ),
         ),
         seen="huggingface/transformers #24725 (the fix is told in huggingface/blog #2414), karpathy/nanochat #59, "
@@ -135,7 +135,7 @@ BUGS: tuple[Bug, ...] = (
                 _RESULT_OF_A_SHARD,
                 f"{_LOSS_OF_A_SHARD}    norm = global_norm(gradients.buffer) / max(n_masked, 1)\n"
                 "    gradients.buffer *= clip_scale(norm, 1.0)\n"
-                "    return loss_sum, n_masked, correct\n",
+                '    return {"masked_lm": TaskSum(loss_sum, n_masked, correct)}\n',
             ),
         ),
         seen="huggingface/transformers #986 and #1563, NVIDIA/DeepLearningExamples #713, google/praxis #6. One norm a "
