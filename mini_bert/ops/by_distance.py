@@ -60,7 +60,7 @@ def _skewed(x: Array) -> Array:
 def _columns(shape: tuple[int, ...], positions: Array) -> Array:
     """The column that each query and key read, [..., T, S] with as many axes as `shape`."""
     S = (shape[-1] + 1) // 2
-    columns = np.arange(S) - np.asarray(positions)[..., None] + (S - 1)
+    columns: Array = np.arange(S) - np.asarray(positions)[..., None] + (S - 1)
     return columns.reshape((1,) * (len(shape) - columns.ndim) + columns.shape)
 
 

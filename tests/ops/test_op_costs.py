@@ -6,15 +6,21 @@ import pytest
 
 from mini_bert.ops import (
     attention,
+    by_distance,
     cross_entropy,
     dropout,
     embedding,
+    gate,
     gelu,
     gelu_new,
     layer_norm,
     linear,
+    relative_bias,
+    relative_keys,
     relu,
     rms_norm,
+    rotary,
+    sigmoid,
     softmax,
     tanh,
 )
@@ -62,6 +68,30 @@ def test_embedding() -> None:
     assert embedding.cost(3, 7) == Cost(0, 21, 24)
 
 
+def test_rotary() -> None:
+    """A complex product for each pair, 6 operations for 2 numbers, both ways; kept: a complex one a token and pair."""
+    assert rotary.cost(5 * 7 * 4, 7, 4) == Cost(3 * 140, 3 * 140, 7 * 2 * 8)
+
+
+def test_relative_keys() -> None:
+    """A product with 2 S − 1 rows, and the scale; backward two products; kept: these rows."""
+    assert relative_keys.cost(3, 4, 5) == Cost(2 * 21 * 5 + 21, 4 * 21 * 5 + 21, 4 * 7 * 5)
+
+
+def test_relative_bias() -> None:
+    """Backward: each number beside its distance, of every query; kept: 8 bytes for the bucket of a distance."""
+    assert relative_bias.cost(2, 3, 4) == Cost(0, 2 * 3 * 7, 8 * 7)
+
+
+def test_gate() -> None:
+    """One product; backward one, and one product and sum."""
+    assert gate.cost(3, 7) == Cost(21, 63, 0)
+
+
+def test_by_distance() -> None:
+    assert by_distance.cost(3, 7) == Cost(0, 0, 0)
+
+
 @pytest.mark.parametrize(
     ("operation", "cost"),
     [
@@ -69,6 +99,7 @@ def test_embedding() -> None:
         (gelu, Cost(25 * 13, 13, 4 * 13)),  # the chains of both GELUs are counted by the common suite
         (gelu_new, Cost(15 * 13, 13, 4 * 13)),
         (relu, Cost(13, 13, 13)),
+        (sigmoid, Cost(4 * 13, 3 * 13, 4 * 13)),  # −x, exp, sum, quotient
         (tanh, Cost(13, 3 * 13, 4 * 13)),
     ],
     ids=lambda value: value.__name__.rpartition(".")[2] if hasattr(value, "__name__") else "",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mini_bert.ops import by_distance
 from mini_bert.ops import erf as erf_module
 from mini_bert.ops.contract import Array, Case, Cost
 from mini_bert.random_streams import RandomStream
@@ -220,6 +221,8 @@ class Counted(np.ndarray):
             Counted.flops += 2 * result.size * bare[0].shape[-1]
         elif np.asarray(result).dtype.kind == "f":
             Counted.flops += result.size if method == "__call__" else bare[0].size
+        elif ufunc is np.multiply and np.asarray(result).dtype.kind == "c":
+            Counted.flops += 6 * result.size
         return out[0] if out is not None else np.asarray(result).view(Counted)
 
     def __array_function__(self, function: Any, types: Any, arguments: Any, options: Any) -> Any:
@@ -244,20 +247,29 @@ class CountingBuffers:
     def empty(self, *arguments: Any, **options: Any) -> Array:
         return np.empty(*arguments, **options).view(Counted)
 
+    def zeros(self, *arguments: Any, **options: Any) -> Array:
+        return np.zeros(*arguments, **options).view(Counted)
+
 
 R, C = 40, 30  # large enough that the work done once a row or a column does not count
 B, A, T, S, K = 2, 3, 8, 24, 16
 SIZES: dict[str, tuple[tuple[tuple[int, ...], ...], dict[str, Any], tuple[int, ...]]] = {
     "attention": (((B, A, T, K), (B, A, S, K), (B, A, S, K)), {}, (B, A, T, S, K)),
+    "by_distance": (((B, A, T, 2 * S - 1),), {}, (B * A * T, S)),
     "cross_entropy": (((R, C),), {"targets": np.arange(R) % C}, (R, C)),
     "dropout": (((R, C),), {"p": 0.1, "stream": RandomStream(0, "count")}, (R * C,)),
     "embedding": (((R, C),), {"ids": np.arange(R * 4) % 5}, (R * 4, C)),
+    "gate": (((R, C), (R, 5)), {}, (R, C)),
     "gelu": (((R, C),), {}, (R * C,)),
     "gelu_new": (((R, C),), {}, (R * C,)),
     "layer_norm": (((R, C), (C,), (C,)), {}, (R, C)),
     "linear": (((R, C), (C, 20), (20,)), {}, (R, C, 20)),
+    "relative_bias": (((32, A),), {"keys": S, "max_distance": 128}, (A, S, S)),
+    "relative_keys": (((B, A, T, K), (2 * S - 1, K)), {"keys": S}, (B * A * T, S, K)),
     "relu": (((R, C),), {}, (R * C,)),
     "rms_norm": (((R, C), (C,)), {}, (R, C)),
+    "rotary": (((B, A, T, K),), {"positions": np.arange(T)}, (B * A * T * K, T, K)),
+    "sigmoid": (((R, C),), {}, (R * C,)),
     "softmax": (((R, C),), {}, (R, C)),
     "tanh": (((R, C),), {}, (R * C,)),
 }
@@ -272,7 +284,8 @@ def test_cost_is_what_is_counted(name: str, monkeypatch: pytest.MonkeyPatch) -> 
         cost = cost._replace(forward_flops=cost.forward_flops - R * C)  # the draw itself, which is not array arithmetic
     rng = np.random.default_rng(SEED)
     values = [rng.normal(size=shape).astype(np.float32) for shape in shapes]
-    monkeypatch.setattr(operation, "np", CountingBuffers())
+    for module in (operation, by_distance):  # which works for two others
+        monkeypatch.setattr(module, "np", CountingBuffers())
 
     Counted.flops = 0
     output, saved = operation.forward(*(value.view(Counted) for value in values), **constants)

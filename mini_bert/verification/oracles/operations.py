@@ -154,8 +154,8 @@ def attention(
 ) -> list[list[Matrix]]:
     """For each row b, head a and query t: weights over the keys s, and the sum of the values weighted with them.
 
-    A bias is added to the scores: one for each row, or one that all rows share. Keys of padding have the weight 0; where
-    all are padding, all have the same.
+    A bias is added to the scores, one for each row, or one that all rows share. Keys of padding have the weight 0;
+    where all are padding, all have the same.
     """
     batch, heads, queries, keys, width = len(Q), len(Q[0]), len(Q[0][0]), len(K[0][0]), len(V[0][0][0])
     context = [[[[0.0] * width for _ in range(queries)] for _ in range(heads)] for _ in range(batch)]
