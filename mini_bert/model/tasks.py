@@ -93,6 +93,8 @@ def task_losses_and_gradients(
     dropout: RandomStream | None = None,
     tap: Tap = identity,
     backward_tap: Tap = identity,
+    *,
+    activation_checkpointing: bool = False,
 ) -> dict[str, TaskSum]:
     """The sums of every task in `batch.questions`, by its name; the gradient of L (TASK.1) is added to `gradients`.
 
@@ -103,6 +105,7 @@ def task_losses_and_gradients(
         dropout: random numbers for dropout; None: no dropout.
         tap: sees the intermediates of the forward pass.
         backward_tap: sees their gradients.
+        activation_checkpointing: as in `mlm_loss_and_gradients`.
 
     Raises:
         FloatingPointError: an overflow or an invalid operation on the way, as NumPy's errstate finds it.
@@ -113,19 +116,21 @@ def task_losses_and_gradients(
         raise InvalidInputError("gradients", got=repr(grads), expected=f"the layout of {model.parameters!r}")
     batch = _checked(model, batch)
     with np.errstate(**FLOAT_ERRORS):
-        sums, encoder_saved, answers = _forward(model, _first(batch), dropout, tap)
+        sums, encoder_saved, answers = _forward(model, _first(batch), dropout, tap, activation_checkpointing)
         _backward(model, grads, encoder_saved, answers, backward_tap)
         if batch.draws is not None:
             second = _second(batch, answers)
             del encoder_saved, answers
-            again, encoder_saved, answers = _forward(model, second, dropout and dropout.at("second_pass"), tap)
+            again, encoder_saved, answers = _forward(
+                model, second, dropout and dropout.at("second_pass"), tap, activation_checkpointing
+            )
             _backward(model, grads, encoder_saved, answers, backward_tap)
             sums |= again
     return sums
 
 
 def _forward(
-    model: MiniBERT, batch: Batch, dropout: RandomStream | None, tap: Tap
+    model: MiniBERT, batch: Batch, dropout: RandomStream | None, tap: Tap, activation_checkpointing: bool = False
 ) -> tuple[dict[str, TaskSum], EncoderSaved | None, list[_Answer]]:
     B, T = batch.input_ids.shape
     sums = {question.task: TaskSum(0.0, 0, 0) for question in batch.questions}
@@ -135,7 +140,9 @@ def _forward(
     run = Pass(B, T, batch.attention_mask, dropout, batch.first_row, tap)
     positions = np.unique(np.concatenate([question.positions for question in asked]))  # (TASK.3)
     read = None if positions.size == B * T else Reading.of(positions, B, T)
-    x, encoder_saved = model.encode_forward(batch.input_ids, batch.token_type_ids, run, read)
+    x, encoder_saved = model.encode_forward(
+        batch.input_ids, batch.token_type_ids, run, read, activation_checkpointing=activation_checkpointing
+    )
     x_RH = rows_of(x)
     answers = []
     for question in asked:

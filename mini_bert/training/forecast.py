@@ -154,7 +154,8 @@ def _gradient_seconds(
         step = state.step + len(times)
         now = batch(step)
         with suppress(FloatingPointError):  # found again, and dealt with, when the training meets it
-            gradient = pool.gradients(state.model, now, RandomStream(config.run.seed, "dropout", step + 1)).gradient
+            dropout, again = RandomStream(config.run.seed, "dropout", step + 1), config.train.activation_checkpointing
+            gradient = pool.gradients(state.model, now, dropout, activation_checkpointing=again).gradient
             global_norm(gradient)
         times.append(time.perf_counter() - begin)
         tokens += now.input_ids.size if now.attention_mask is None else int(now.attention_mask.sum())

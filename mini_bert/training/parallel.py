@@ -122,10 +122,18 @@ class ShardPool:
         self._executor.shutdown(wait=True, cancel_futures=True)
         self._limits.restore_original_limits()
 
-    def gradients(self, model: MiniBERT, batch: Batch, dropout: RandomStream | None = None) -> ShardSum:
+    def gradients(
+        self,
+        model: MiniBERT,
+        batch: Batch,
+        dropout: RandomStream | None = None,
+        *,
+        activation_checkpointing: bool = False,
+    ) -> ShardSum:
         """Loss, gradient and number of right predictions of the global `batch`, summed over the shards of all ranks.
 
-        A shard that finds no memory halves `in_flight`, and the rank begins its shards anew: to the same bits.
+        A shard that finds no memory halves `in_flight`, and the rank begins its shards anew: to the same bits. With
+        `activation_checkpointing`, blocks are computed a second time instead of being kept: to the same bits, too.
 
         Raises:
             MemoryError: there is none even for one shard at a time.
@@ -135,7 +143,7 @@ class ShardPool:
         nodes: dict[int, Array] = {}
         failure: Exception | None = None
         try:
-            parts, nodes = self._own_shards(model, batch, dropout)
+            parts, nodes = self._own_shards(model, batch, dropout, activation_checkpointing)
         except Exception as error:
             failure = error
         try:  # the numbers before the buffers: a rank that has failed sends none, and the others wait for none
@@ -164,12 +172,12 @@ class ShardPool:
         list(self._executor.map(lambda job: job(), jobs))
 
     def _own_shards(
-        self, model: MiniBERT, batch: Batch, dropout: RandomStream | None
+        self, model: MiniBERT, batch: Batch, dropout: RandomStream | None, activation_checkpointing: bool
     ) -> tuple[list[Part], dict[int, Array]]:
         """The numbers of this rank's shards, and the gradients of the subtrees that they are, by first shard."""
         while True:
             try:
-                return self._own_shards_at_once(model, batch, dropout)
+                return self._own_shards_at_once(model, batch, dropout, activation_checkpointing)
             except MemoryError:
                 if self.in_flight == 1:
                     raise
@@ -178,12 +186,14 @@ class ShardPool:
             give_freed_memory_back()
 
     def _own_shards_at_once(
-        self, model: MiniBERT, batch: Batch, dropout: RandomStream | None
+        self, model: MiniBERT, batch: Batch, dropout: RandomStream | None, activation_checkpointing: bool
     ) -> tuple[list[Part], dict[int, Array]]:
         self._make_room(model)
         bounds = shard_bounds(batch.input_ids.shape[0], self.shards)
         work = ShardWork(
-            lambda shard, gradients: _shard(model, batch.rows(*bounds[shard]), gradients, dropout),
+            lambda shard, gradients: _shard(
+                model, batch.rows(*bounds[shard]), gradients, dropout, activation_checkpointing
+            ),
             self._span,
             self.shards,
             list(self._gradients),
@@ -253,7 +263,13 @@ class ShardPool:
             self.elementwise(add, next(iter(buffers.values())).size)
 
 
-def _shard(model: MiniBERT, batch: Batch, gradients: Parameters, dropout: RandomStream | None) -> Part:
+def _shard(
+    model: MiniBERT,
+    batch: Batch,
+    gradients: Parameters,
+    dropout: RandomStream | None,
+    activation_checkpointing: bool = False,
+) -> Part:
     correct = 0
 
     def count_correct(name: str, value: Array) -> Array:
@@ -267,8 +283,12 @@ def _shard(model: MiniBERT, batch: Batch, gradients: Parameters, dropout: Random
         asked = [question.task for question in batch.questions] or ["masked_lm"]
         return dict.fromkeys(asked, TaskSum(0.0, 0, 0))
     if batch.questions:
-        return task_losses_and_gradients(model, batch, gradients, dropout)
-    loss_sum, n_masked = model.mlm_loss_and_gradients(batch, gradients, dropout, tap=count_correct)
+        return task_losses_and_gradients(
+            model, batch, gradients, dropout, activation_checkpointing=activation_checkpointing
+        )
+    loss_sum, n_masked = model.mlm_loss_and_gradients(
+        batch, gradients, dropout, tap=count_correct, activation_checkpointing=activation_checkpointing
+    )
     return {"masked_lm": TaskSum(loss_sum, n_masked, correct)}
 
 

@@ -112,7 +112,9 @@ def training_step(
     summed, clipped = _NOTHING, Clipped(math.nan, 0.0, 0.0)
     gradient, dropout = None, RandomStream(config.run.seed, "dropout", step)
     try:
-        summed = pool.gradients(state.model, batch, dropout)
+        summed = pool.gradients(
+            state.model, batch, dropout, activation_checkpointing=config.train.activation_checkpointing
+        )
         gradient = summed.gradient
         clipped = _clip(state, gradient, config, summed.divisor)
     except FloatingPointError:

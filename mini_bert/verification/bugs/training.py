@@ -13,7 +13,9 @@ _SHARDS = "tests/training/test_parallel.py"
 _STEP = "tests/training/test_step_parts.py"
 
 _LOSS_OF_A_SHARD = (
-    "    loss_sum, n_masked = model.mlm_loss_and_gradients(batch, gradients, dropout, tap=count_correct)\n"
+    "    loss_sum, n_masked = model.mlm_loss_and_gradients(\n"
+    "        batch, gradients, dropout, tap=count_correct, activation_checkpointing=activation_checkpointing\n"
+    "    )\n"
 )
 _RESULT_OF_A_SHARD = f'{_LOSS_OF_A_SHARD}    return {{"masked_lm": TaskSum(loss_sum, n_masked, correct)}}\n'
 _BY_KIND = """        if row.initializer == "truncated_normal":
