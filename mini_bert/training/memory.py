@@ -188,15 +188,16 @@ def _shard_bytes(config: Config, rows: int) -> int:
     H, A, I, V, T = _letters(model)
     n, m = rows * T, rows * _masked_a_row(config, greatest_rate(config.masking))
     hidden_dropped, weights_dropped = bool(model.hidden_dropout_prob), bool(model.attention_probs_dropout_prob)
+    gated = model.feed_forward == "gated"
     head = V * H + 2 * m * H
     anywhere = (5 + hidden_dropped) * n * H
     within_a_block = 0
     if model.num_hidden_layers > 1:
-        feed_forward = (4 + hidden_dropped) * n * H + 2 * n * I + H * I
+        feed_forward = (4 + hidden_dropped) * n * H + (2 + gated) * n * I + H * I
         attention = (8 + 2 * hidden_dropped) * n * H + 3 * n * A * T
         within_a_block = max(feed_forward, attention, (10 + 2 * hidden_dropped) * n * H)
     at_work = max(head, anywhere, within_a_block)
-    kept = _kept_bytes(model, n, m, hidden_dropped, weights_dropped)
+    kept = _kept_bytes(model, n, m, hidden_dropped, weights_dropped, config.train.activation_checkpointing)
     return kept + _FLOAT * (3 * m * V + at_work)  # logits, their exponentials, their gradient
 
 
@@ -209,20 +210,31 @@ def _evaluation_bytes(config: Config) -> int:
     return _FLOAT * m * V + max(_kept_bytes(config.model, n, m, False, False), in_double)
 
 
-def _kept_bytes(model: ModelConfig, n: int, m: int, hidden_dropped: bool, weights_dropped: bool) -> int:
+def _kept_bytes(
+    model: ModelConfig,
+    n: int,
+    m: int,
+    hidden_dropped: bool,
+    weights_dropped: bool,
+    activation_checkpointing: bool = False,
+) -> int:
     """What a forward pass keeps of n tokens, of which m are masked, up to the logits.
 
     n rows are read by keys and values of all blocks, and by all else of all blocks but the last, where it is m rows.
+    With activation checkpointing, all blocks but the last keep what they read, and one at a time all that it makes.
     """
     from mini_bert.model.feed_forward import ACTIVATIONS
-    from mini_bert.ops import attention, dropout, layer_norm
+    from mini_bert.model.norms import NORMS
+    from mini_bert.ops import attention, dropout
 
     H, A, I, _, T = _letters(model)
-    activation = ACTIVATIONS[model.hidden_act]
+    activation, norm = ACTIVATIONS[model.hidden_act], NORMS[model.norm]
+    pre, gated = model.norm_placement == "pre", model.feed_forward == "gated"
 
     def block(q: int) -> int:
         kept: int = attention.cost(1, A, q, T, model.head_size).saved_bytes
-        kept += 2 * layer_norm.cost(q, H).saved_bytes + activation.cost(q * I).saved_bytes
+        kept += norm.cost(n if pre else q, H).saved_bytes + norm.cost(q, H).saved_bytes
+        kept += activation.cost(q * I).saved_bytes + _FLOAT * (2 * gated * q * I + pre * (n - q) * H)
         kept += _FLOAT * (2 * n * H + (4 if q == n else 5) * q * H + q * I)  # K and V; Q, context, two outputs; hidden
         if hidden_dropped:
             kept += 2 * dropout.cost(q * H).saved_bytes
@@ -230,11 +242,16 @@ def _kept_bytes(model: ModelConfig, n: int, m: int, hidden_dropped: bool, weight
             kept += _FLOAT * q * A * T + dropout.cost(q * A * T).saved_bytes
         return kept
 
-    embeddings = layer_norm.cost(n, H).saved_bytes + _FLOAT * n * H
+    embeddings = norm.cost(n, H).saved_bytes + _FLOAT * n * H
     if hidden_dropped:
         embeddings += dropout.cost(n * H).saved_bytes
-    head = activation.cost(m * H).saved_bytes + layer_norm.cost(m, H).saved_bytes + _FLOAT * m * H
-    return embeddings + (model.num_hidden_layers - 1) * block(n) + block(m) + head
+    head = activation.cost(m * H).saved_bytes + norm.cost(m, H).saved_bytes + _FLOAT * m * H
+    if pre:
+        head += norm.cost(m, H).saved_bytes  # the final norm
+    others = model.num_hidden_layers - 1
+    if activation_checkpointing and others:
+        return embeddings + others * _FLOAT * n * H + block(n) + block(m) + head
+    return embeddings + others * block(n) + block(m) + head
 
 
 def _masked_a_row(config: Config, rate: float) -> int:
