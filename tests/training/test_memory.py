@@ -57,6 +57,16 @@ def traced_peak(function) -> int:
         {"model.hidden_act": "relu", "model.num_hidden_layers": 3},
         {"model.num_hidden_layers": 1, "masking.rate": 0.3},
         {"model.intermediate_size": 1500},
+        {"model.norm_placement": "pre", "model.norm": "rms_norm", "model.num_hidden_layers": 3},
+        {"model.feed_forward": "gated", "model.use_bias": False, **DROPOUT},
+        {"train.activation_checkpointing": True, "model.num_hidden_layers": 6},
+        {
+            "train.activation_checkpointing": True,
+            "model.num_hidden_layers": 4,
+            "model.norm_placement": "pre",
+            **DROPOUT,
+        },
+        {"train.activation_checkpointing": True, "model.num_hidden_layers": 1},
     ],
 )
 def test_arrays_of_a_shard_and_of_an_evaluation(settings):
@@ -64,7 +74,8 @@ def test_arrays_of_a_shard_and_of_an_evaluation(settings):
     model, gradients, batch = MiniBERT(config.model), Parameters(config.model), random_batch(config, 16)
 
     def shard() -> None:
-        model.mlm_loss_and_gradients(batch, gradients, RandomStream(0, "dropout", 1))
+        again = config.train.activation_checkpointing
+        model.mlm_loss_and_gradients(batch, gradients, RandomStream(0, "dropout", 1), activation_checkpointing=again)
 
     shard()
     parts = training_bytes(config, in_flight=1)
