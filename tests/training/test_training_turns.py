@@ -33,9 +33,9 @@ def faults(monkeypatch) -> Faults:
     found, number = Faults(), [0]
     batch, step = BatchStream.batch, loop.training_step
 
-    def numbered(self, step):
+    def numbered(self, step, *rate):
         number[0] = step
-        return batch(self, step)
+        return batch(self, step, *rate)
 
     def faulty(state, *rest):
         if number[0] in found.skips:

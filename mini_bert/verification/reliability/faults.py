@@ -91,9 +91,9 @@ def in_batches(bad: Callable[[int], bool]) -> Iterator[list[int]]:
     """Let the batches of these numbers ask for pieces drawn at random; yields the numbers of all batches, as asked."""
     ordinary, asked = BatchStream.batch, []
 
-    def batch(stream: BatchStream, step: int) -> Batch:
+    def batch(stream: BatchStream, step: int, rate: float | None = None) -> Batch:
         asked.append(step)
-        made = ordinary(stream, step)
+        made = ordinary(stream, step, rate)
         return corrupted(made, step) if bad(step) else made
 
     with mock.patch.object(BatchStream, "batch", batch):
