@@ -133,7 +133,8 @@ def _times(ratio: float | None) -> str:
 
 
 def _below(study: Mapping[str, Any]) -> str:
-    return f"{study['measure']['first_below']:g} nats below the unigram loss"
+    measure = study["measure"]
+    return f"{measure['first_below']:g} nats below the {measure['reference'].replace('_', '-')} loss"
 
 
 def _based_on(study: Mapping[str, Any]) -> str:

@@ -39,6 +39,7 @@ class TrainingOfPiece:
     def __init__(self, workload: Workload, options: dict[str, Any], threads: int) -> None:
         from mini_bert.config.schema import Config
         from mini_bert.data.tokens import open_tokens
+        from mini_bert.model.tasks import with_task_heads
         from mini_bert.training.allocator import keep_freed_memory
         from mini_bert.training.course import from_nothing
         from mini_bert.training.parallel import ShardPool
@@ -46,7 +47,7 @@ class TrainingOfPiece:
         from mini_bert.training.step import training_step
 
         keep_freed_memory()
-        config = Config(**options["config"])
+        config = with_task_heads(Config(**options["config"]))
         tokens = open_tokens(config.data, config.tokenizer, config.model.vocab_size)
         self._pool = ShardPool(threads, config.train.shards).__enter__()
         self._course = from_nothing(config, Path("clock"), tokens, self._pool, Ranks())

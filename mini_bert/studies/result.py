@@ -50,8 +50,9 @@ class Trial(_Record):
     best_loss: float | None = None
     best_step: int | None = None
     first_below: int | None = None
-    """the first step at which the training loss is so far below the unigram loss as the study asks"""
-    unigram_loss: float | None = None
+    """the first step at which the training loss is below `level`"""
+    level: float | None = None
+    """nats, where the study asks for `first_below`"""
     train_losses: list[tuple[int, float | None]] = []
     """step, mean loss since the point before"""
     held_out_losses: list[tuple[int, float | None]] = []

@@ -32,7 +32,7 @@ from mini_bert.studies.clock import read_clock, steps_of
 from mini_bert.studies.comparison import compare
 from mini_bert.studies.queue import Queue, require_optuna
 from mini_bert.studies.result import StudyResult, Trial
-from mini_bert.studies.schema import Study
+from mini_bert.studies.schema import Measure, Study
 from mini_bert.studies.workers import Workers, steps_done
 from mini_bert.training.stop_signals import StopSignals
 
@@ -244,7 +244,9 @@ def _start(session: Session, stop: StopSignals, say: Callable[[str], None], *, t
     if not held:
         say(f"Training the weights to begin from: {planned.steps:,} steps.")
         base = study.pieces.get(study.baseline) or plan.pieces_of(study)[study.baseline]
-        job = worker.job_of(planned, base.settings, planned.config.to_dict(), None)
+        job = worker.job_of(
+            planned, base.settings, planned.config.to_dict(), study.model_copy(update={"measure": Measure()})
+        )
         _forget(session, planned.key)
         _until_done(session, Workers(session.folder, 1, threads), stop, f"{study.name}/start", [job])
     return str(run), planned.key
@@ -259,12 +261,11 @@ def _forget(session: Session, key: str) -> None:
 def _pieces(session: Session, pool: Workers, stop: StopSignals, start: tuple[str, str] | None) -> None:
     study = session.study
     base = plan.config_of(study, plan.pieces_of(study)[study.baseline].settings).to_dict()
-    below = study.measure.first_below
     planned = planned_trials(study, session.result, start)
     begun_from = plan.plan_start(study)
     keys = session.keys = {trial.key for trial, _ in planned} | ({begun_from.key} if begun_from else set())
     session.write([trial for trial in session.result.trials if session.belongs(trial)])
-    jobs = [worker.job_of(trial, settings, base, below) for trial, settings in planned]
+    jobs = [worker.job_of(trial, settings, base, study) for trial, settings in planned]
     _until_done(session, pool, stop, f"{study.name}/{plan.hash_of(sorted(keys))[:12]}", jobs)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -61,8 +61,11 @@ class Measure(Section):
     first_below: Real | None = Field(
         None,
         gt=0,
-        description="seconds until the training loss is so many nats below the unigram loss; null: held-out loss at "
-        "the end",
+        description="seconds until the training loss is so many nats below a reference, where a trial ends; null: "
+        "held-out loss at the end",
+    )
+    reference: Literal["attention_free", "unigram"] = Field(
+        "attention_free", description="loss that the pieces' frequencies reach, with or without what is left unmasked"
     )
 
 

@@ -19,6 +19,7 @@ from mini_bert.evaluation.projection import seconds_per_step
 from mini_bert.machine import peak_bytes
 from mini_bert.model.bert import MiniBERT
 from mini_bert.studies.result import Trial
+from mini_bert.studies.schema import Measure
 from mini_bert.training.metrics_log import FILE_NAME, search_metrics
 from mini_bert.training.pretrain import pretrain
 from mini_bert.training.report import PretrainResult, Report, RunInfo
@@ -38,18 +39,25 @@ class _Reached(Exception):
 class _Watch(Report):
     """Ends a trial whose measure is when the loss first comes below a level."""
 
-    def __init__(self, below: float | None) -> None:
-        self._below, self._level = below, -math.inf
+    def __init__(self, measure: Measure) -> None:
+        self._measure = measure
+        self._level = -math.inf
 
     def started(self, info: RunInfo) -> None:
-        """The unigram loss is known now."""
-        if self._below is not None:
-            self._level = info.references.unigram_loss - self._below
+        """The references are known now."""
+        self._level = level_of(self._measure, info.references._asdict()) or self._level
 
     def stepped(self, record: dict[str, Any]) -> None:
         """Is this it?"""
         if math.isfinite(record["loss"]) and record["loss"] < self._level:
             raise _Reached
+
+
+def level_of(measure: Measure, references: Mapping[str, float]) -> float | None:
+    """The loss that a study waits for, nats; None where it waits for none."""
+    if measure.first_below is None or not references:
+        return None
+    return references[f"{measure.reference}_loss"] - measure.first_below
 
 
 def train_trial(
@@ -64,8 +72,8 @@ def train_trial(
     A training that diverges, and one that an error of ours ends, is a result.
 
     Args:
-        planned: `config`, `baseline` (the configuration that is scored with), `first_below`, and what a Trial copies:
-            `key`, `piece`, `seed`, `settings`, `begins`, `steps`, and `run_name`.
+        planned: `config`, `baseline` (the configuration that is scored with), `measure`, `run_name`, and what a Trial
+            copies: `key`, `piece`, `seed`, `settings`, `begins`, `steps`.
         directory: the study's runs.
         threads: of the training.
         report_loss: told of each held-out loss; what it raises ends the training.
@@ -95,7 +103,7 @@ def train_trial(
             report_loss(evaluations, measured["loss"])
             return measured
 
-        result = pretrain(config, tokens=tokens, evaluate=evaluate, report=_Watch(planned["first_below"]))
+        result = pretrain(config, tokens=tokens, evaluate=evaluate, report=_Watch(Measure(**planned["measure"])))
         if result.interrupted:
             return None
     except _Reached:
@@ -123,13 +131,12 @@ def _recorded(
     result: PretrainResult | None,
 ) -> Trial:
     """What the run's own log says."""
-    level = planned["first_below"]
     records = search_metrics(run / FILE_NAME).records if (run / FILE_NAME).is_file() else []
     train, held_out, starts = (
         [r for r in records if r.get("kind") == kind] for kind in ("train", "evaluation", "start")
     )
     start = starts[-1] if starts else {}
-    unigram = start.get("references", {}).get("unigram_loss")
+    level = level_of(Measure(**planned["measure"]), start.get("references", {}))
     scored = [(r["step"], r.get("loss")) for r in held_out]
     finite = [(loss, step) for step, loss in scored if step > 0 and loss is not None]
     best = min(finite, default=(None, None))
@@ -137,7 +144,7 @@ def _recorded(
     steps_done = result.step if result is not None else (train[-1]["step"] if train else 0)
     return Trial(
         **{name: planned[name] for name in ("key", "piece", "seed", "settings", "begins", "steps")},
-        status=status if status != "done" or level is not None or last.get("loss") is not None else "diverged",
+        status=status if status != "done" or result is None or last.get("loss") is not None else "diverged",
         message=message,
         step=steps_done,
         loss=last.get("loss"),
@@ -145,8 +152,8 @@ def _recorded(
         accuracy=last.get("top1"),
         best_loss=best[0],
         best_step=best[1],
-        first_below=None if level is None or unigram is None else _first_below(train, unigram - level),
-        unigram_loss=unigram,
+        first_below=None if level is None else _first_below(train, level),
+        level=level,
         train_losses=thinned([(r["step"], r.get("loss")) for r in train]),
         held_out_losses=scored,
         skipped=sum(r.get("skipped") or 0 for r in train),

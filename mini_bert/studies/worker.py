@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from mini_bert.atomic_files import replace_file
 from mini_bert.errors import RunInUseError
-from mini_bert.studies.plan import label_of, plan_trial
+from mini_bert.studies.plan import Planned, label_of, plan_trial
 from mini_bert.studies.queue import Queue, require_optuna
 from mini_bert.studies.result import Trial
 from mini_bert.studies.schema import Study
@@ -73,7 +73,7 @@ def _search(folder: Path, search: Mapping[str, Any], taken: Taken, threads: int)
     for seed in study.seeds:
         start = search["start"] and tuple(search["start"])
         planned = plan_trial(study, piece, settings, seed, search["steps"], start)
-        job = job_of(planned, settings, search["baseline"], None)
+        job = job_of(planned, settings, search["baseline"], study)
         try:
             first = seed == study.seeds[0]
             trial = train_trial(
@@ -89,9 +89,7 @@ def _search(folder: Path, search: Mapping[str, Any], taken: Taken, threads: int)
     return trials
 
 
-def job_of(
-    planned: Any, settings: Mapping[str, Any], baseline: Mapping[str, Any], below: float | None
-) -> dict[str, Any]:
+def job_of(planned: Planned, settings: Mapping[str, Any], baseline: Mapping[str, Any], study: Study) -> dict[str, Any]:
     """A planned trial as plain JSON, for the queue."""
     return {
         "key": planned.key,
@@ -103,7 +101,7 @@ def job_of(
         "run_name": planned.run_name,
         "config": planned.config.to_dict(),
         "baseline": dict(baseline),
-        "first_below": below,
+        "measure": study.measure.model_dump(mode="json"),
     }
 
 
