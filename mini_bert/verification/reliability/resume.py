@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mini_bert.verification.reliability.promise import Experiment, Outcome, Scale
 from mini_bert.verification.reliability.subject import STEPS, Subject, losses
@@ -13,26 +13,55 @@ from mini_bert.verification.reliability.subject import STEPS, Subject, losses
 TELLING = (1, 4, 11, 21, 22, 23, 31, 39)
 """Stops that the quick scale tries: the first step, the end of the warm-up, the middle of an epoch, before its last
 batch, at it, after it, in the next epoch, before the last step."""
+_TELLING_OF_ALL = (23,)
+"""The stop that the quick scale tries with every optimiser: between two steps of slow weights."""
+KINDS: dict[str, dict[str, Any]] = {
+    "adamw": {},
+    "sgd": {"optimizer__name": "sgd"},
+    "lion": {"optimizer__name": "lion", "train__lr": 1e-3},
+    "adafactor": {"optimizer__name": "adafactor"},
+    "muon": {"optimizer__name": "muon"},
+    "lookahead": {"optimizer__lookahead": 3},
+    "averaged": {"optimizer__ema_decay": 0.9},
+}
+"""What an optimiser may be, and what may stand around it, as settings."""
 _AT_ONCE = 2
 """Processes."""
 
 
+class Way(NamedTuple):
+    """How a run is made."""
+
+    kind: str = "adamw"
+    dropout: float = 0.1
+    in_flight: int = 4
+    threads: int = 2
+
+
 def resume_anywhere(scale: Scale, folder: Path) -> Outcome:
-    """Stop after step k, go on in a new process; for each k, with and without dropout, in flight and on threads."""
+    """Stop after step k, go on in a new process; for each k, with and without dropout, in flight and on threads.
+
+    For AdamW in all these ways, for every other optimiser in one; at the quick scale, after one step.
+    """
     outcome = Outcome()
     stops = TELLING if scale.quick else tuple(range(1, STEPS))
-    ways = [(0.1, 4, 2)] if scale.quick else list(product((0.0, 0.1), (1, 4), (1, 2)))
+    ways = [Way()] if scale.quick else [Way("adamw", *others) for others in product((0.0, 0.1), (1, 4), (1, 2))]
+    others = [Way(kind) for kind in KINDS if kind != "adamw"]
     trials = [(way, stop) for way in ways for stop in stops]
-    whole: dict[tuple[float, int, int], tuple[str, Any]] = {}
-    for way in ways:
-        subject = _subject(folder, "whole", *way)
+    trials += [(way, stop) for way in others for stop in (_TELLING_OF_ALL if scale.quick else stops)]
+    whole: dict[Way, tuple[str, Any]] = {}
+
+    def all_of(way: Way) -> None:
+        subject = _subject(folder, "whole", way)
         whole[way] = (subject.train().result["sha256"], losses(subject.run))
 
-    def one(trial: tuple[tuple[float, int, int], int]) -> None:
+    def one(trial: tuple[Way, int]) -> None:
         way, stop = trial
-        subject = _subject(folder, f"stop-{stop}", *way)
+        subject = _subject(folder, f"stop-{stop}", way)
         part, rest = subject.train(stop_at=stop), subject.train(resume="auto")
-        where = f"dropout {way[0]}, {way[1]} in flight, {way[2]} threads, stopped after step {stop}"
+        where = (
+            f"{way.kind}, dropout {way.dropout}, {way.in_flight} in flight, {way.threads} threads, after step {stop}"
+        )
         if part.result.get("step") != stop:
             outcome.count(False, f"{where}: it did not stop there. {part.errors[-200:]}")
         elif rest.code:
@@ -42,11 +71,14 @@ def resume_anywhere(scale: Scale, folder: Path) -> Outcome:
             outcome.count(same, f"{where}: another hash or other losses")
         scale.told(outcome.tried, len(trials))
 
+    all_of(ways[0])  # it prepares the tokens
     with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(all_of, [*ways[1:], *others]))
         list(pool.map(one, trials))
     outcome.measured = {
         "stops": len(stops),
-        "ways": len(ways),
+        "ways": len(ways) + len(others),
+        "optimizers": 1 + len(others),
         "hashes_of_whole_runs": len({w[0] for w in whole.values()}),
     }
     return outcome
@@ -85,22 +117,23 @@ def many_resumes(scale: Scale, folder: Path) -> Outcome:
     return outcome
 
 
-def _subject(folder: Path, name: str, dropout: float, in_flight: int, threads: int) -> Subject:
+def _subject(folder: Path, name: str, way: Way) -> Subject:
     return Subject(
         folder,
-        run__name=f"{name}-{dropout}-{in_flight}-{threads}",
-        model__hidden_dropout_prob=dropout,
-        model__attention_probs_dropout_prob=dropout,
-        train__in_flight=in_flight,
-        run__threads=threads,
+        run__name=f"{name}-{way.kind}-{way.dropout}-{way.in_flight}-{way.threads}",
+        model__hidden_dropout_prob=way.dropout,
+        model__attention_probs_dropout_prob=way.dropout,
+        train__in_flight=way.in_flight,
+        run__threads=way.threads,
+        **KINDS[way.kind],
     )
 
 
 EXPERIMENTS = (
     Experiment(
         "R1",
-        "stop after each step, resume in a new process",
-        "the same SHA-256 of parameters and moments, the same losses in the log",
+        "stop after each step, with each optimiser, resume in a new process",
+        "the same SHA-256 of parameters and all that the optimiser keeps, the same losses in the log",
         resume_anywhere,
     ),
     Experiment("R2", "several resumes within an epoch", "the same end, every row of the epoch once", many_resumes),
