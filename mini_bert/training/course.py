@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mini_bert.batch import Batch
 from mini_bert.config.schema import Config
 from mini_bert.data.batches import BatchStream
 from mini_bert.data.tokens import TokenCorpus
@@ -15,6 +16,7 @@ from mini_bert.errors import CheckpointError, NonFiniteError
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
 from mini_bert.optim.optimizer import zeros
+from mini_bert.training.adaptive_masking import AdaptiveRate
 from mini_bert.training.checkpoint import environment, load_checkpoint, save_checkpoint
 from mini_bert.training.checkpoint_folders import FOLDER, checkpoints, retire_newer, saved_in_turn, step_of, verified
 from mini_bert.training.first_model import first_model
@@ -69,6 +71,16 @@ class Course:
     """Whether it has just left another run's course."""
     good: Good | None = None
     """What was before the updates that are being skipped; None where the last one was not."""
+
+    def next_batch(self) -> Batch:
+        """The batch of the step that comes, masked at the rate of now."""
+        return self.stream.batch(self.state.step + self.health.batch_offset, self.masking_rate)
+
+    @property
+    def masking_rate(self) -> float:
+        """The share of the tokens that the step that comes hides."""
+        follows = self.progress.masking
+        return self.stream.rate(self.state.step + self.health.batch_offset) if follows is None else follows.rate
 
     def save(self, in_turn: bool = False) -> Path:
         """Write a checkpoint; on every rank, of which the first writes.
@@ -134,7 +146,7 @@ class Course:
         if found is None:
             model = first_model(self.config, self.state.model.tokenizer)
             self._take(TrainingState.fresh(model, self.config.optimizer))
-            self.progress, self.good = Progress(), None
+            self.progress, self.good = Progress(masking=AdaptiveRate.first(self.config.masking)), None
             self.health.rolled_back(left, 0)
         else:
             state, saved, _ = load_on_all(found, self.ranks)
@@ -261,4 +273,5 @@ def _course(
         config.masking.mask_share,
         config.masking.random_share,
     )
-    return Course(run, config, state, stream, known, facts, tokens.train.n_tokens, ranks)
+    progress = Progress(masking=AdaptiveRate.first(config.masking))
+    return Course(run, config, state, stream, known, facts, tokens.train.n_tokens, ranks, progress)

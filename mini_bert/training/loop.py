@@ -87,7 +87,7 @@ def _steps(
         signal = _agreed(stop, ranks)
         while state.step < train.steps and signal is None and course.progress.stopped is None:
             begin = time.perf_counter()
-            batch = course.stream.batch(state.step + course.health.batch_offset)
+            batch = course.next_batch()
             result = _agreed_on(training_step(state, batch, config, train.steps, pool, course.health.lr_scale), ranks)
             if not result.skipped:
                 course.good = None
@@ -188,6 +188,7 @@ def _measured(course: Course, journal: Journal, lr: float) -> dict[str, Any]:
         "epoch": course.stream.epoch(step - 1 + course.health.batch_offset),
         **measured,
         "lr": lr,
+        **({} if course.config.masking.rate_schedule == "fixed" else {"masking_rate": course.masking_rate}),
         "tokens": progress.tokens,
         "seconds": progress.seconds,
         "seconds_left": steps_left * progress.seconds / step,
@@ -215,6 +216,8 @@ def evaluate_now(course: Course, evaluate: Evaluate, journal: Journal) -> bool:
         progress.best_loss, progress.best_step = loss, step
     journal.tell("evaluated", record)
     if step > 0:
+        if progress.masking is not None:
+            progress.masking.after_evaluation(record.get("top1"), course.config.masking)
         _say(course, course.health.after_evaluation(step, loss, course.config.health), journal)
     return better
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from mini_bert.training.adaptive_masking import AdaptiveRate
 from mini_bert.training.step import StepResult
 
 
@@ -80,13 +81,16 @@ class Progress:
     """Whether a checkpoint was to be saved in its turn, at a step whose update was skipped."""
     evaluation_seconds: float = 0.0
     """Of the last evaluation."""
+    masking: AdaptiveRate | None = None
+    """The masking rate of now, where it follows the held-out accuracy."""
     window: Window = field(default_factory=Window)
 
     @classmethod
     def restored(cls, saved: Mapping[str, Any]) -> Progress:
         """The counters as `asdict` gave them; what an older version counted and this one does not is passed over."""
         known = {entry.name: saved[entry.name] for entry in fields(cls) if entry.name in saved}
-        return cls(**{**known, "window": Window(**saved["window"])})
+        made = {"window": Window(**saved["window"]), "masking": AdaptiveRate.restored(saved.get("masking"))}
+        return cls(**{**known, **made})
 
     def take_window(self) -> dict[str, float]:
         """The means since the last record; a new window begins."""

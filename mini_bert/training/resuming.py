@@ -36,6 +36,9 @@ _WITHOUT_EFFECT = {
 """Settings that do not change what is learned: these may differ when a run goes on. Those of `health` do change it, but
 only where something goes wrong, and to change them is what one then resumes for."""
 
+_FOLLOWED = {("train", "evaluate_every"), ("evaluation", "mask_seed"), ("data", "held_out_rows")}
+"""Settings that do change what is learned where the masking rate follows the held-out accuracy."""
+
 
 class Beginning(NamedTuple):
     """Where a training begins."""
@@ -134,10 +137,13 @@ def check_same_training(config: Config, saved: Mapping[str, Any], checkpoint: Pa
         ConfigError: a setting that changes what is learned differs from the saved one; the message names it.
     """
     then = Config(**saved).to_dict()  # what was not there yet was as it is by default
+    without_effect = {(section, name) for section, names in _WITHOUT_EFFECT.items() for name in names}
+    if config.masking.rate_schedule == "adaptive":
+        without_effect -= _FOLLOWED
     for section, settings in config.to_dict().items():
         for name, value in settings.items():
             before = then[section][name]
-            if value == before or name in _WITHOUT_EFFECT.get(section, ()):
+            if value == before or (section, name) in without_effect:
                 continue
             if (section, name) == ("train", "steps") and value is None:
                 continue
