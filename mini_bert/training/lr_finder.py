@@ -37,7 +37,7 @@ from mini_bert.training.step import StepResult, TrainingState, training_step
 DIVERGED = 1.0
 """Nats above the lowest smoothed loss at which the search ends."""
 FAR_ENOUGH = 6.0
-"""Standard errors of the smoothed loss by which it must fall; so many, because the lowest of many points is looked at."""
+"""Standard errors of the smoothed loss by which it must fall; many, for the lowest of all points is looked at."""
 BELOW_THE_TURN = 10.0
 _AVERAGED = 20
 """The average (LRF.2) reaches back over one step in so many."""
