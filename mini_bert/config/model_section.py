@@ -81,6 +81,8 @@ class ModelConfig(Section):
                 expected="an even width",
                 advice="Rotary embeddings turn pairs of numbers.",
             )
+        if self.position_embedding_type == "t5_bias":
+            _check_buckets(self.relative_attention_num_buckets, self.relative_attention_max_distance)
         if self.hidden_size % self.num_attention_heads:
             raise ConfigError(
                 "hidden_size",
@@ -118,3 +120,15 @@ class ModelConfig(Section):
         from mini_bert.config.load import load_config
 
         return load_config([str(path)]).model
+
+
+def _check_buckets(buckets: int, max_distance: int) -> None:
+    """Half of the buckets are for each side, and half of these for distances that have one each."""
+    if buckets % 2:
+        raise ConfigError("relative_attention_num_buckets", got=buckets, expected="an even number: half for each side")
+    if max_distance <= buckets // 4:
+        raise ConfigError(
+            "relative_attention_max_distance",
+            got=f"{max_distance} beside {buckets} buckets",
+            expected=f"more than {buckets // 4}, the distances that have a bucket each",
+        )

@@ -37,14 +37,18 @@ def backward(dy: Array, saved: Saved) -> tuple[Array, Array]:
     dx = _times(dy, g)  # (GATE.2)
     if g.shape == x.shape:
         return dx, dy * x
-    groups = (*g.shape, x.shape[-1] // g.shape[-1])
-    return dx, row_dots(dy.reshape(groups), x.reshape(groups))[..., 0]  # (GATE.3)
+    return dx, row_dots(_grouped(dy, g), _grouped(x, g))[..., 0]  # (GATE.3)
 
 
 def _times(x: Array, g: Array) -> Array:
     if g.shape == x.shape:
         return np.asarray(x * g)
-    return np.asarray(x.reshape(*g.shape, -1) * g[..., None]).reshape(x.shape)
+    return np.asarray(_grouped(x, g) * g[..., None]).reshape(x.shape)
+
+
+def _grouped(x: Array, g: Array) -> Array:
+    """[..., H] as [..., G, n]."""
+    return x.reshape(*g.shape, x.shape[-1] // g.shape[-1])
 
 
 def cost(rows: int, width: int) -> Cost:

@@ -10,6 +10,7 @@ import pytest
 
 from mini_bert.ops.contract import Case
 from mini_bert.ops.erf import erf
+from mini_bert.verification import torch_positions
 from mini_bert.verification.gradient_check import gradient_errors, operations
 
 pytestmark = pytest.mark.reference
@@ -35,10 +36,13 @@ def torch_output(name: str, tensors: list[Any], constants: dict[str, Any], saved
         return tensors[0] if saved.keep is None else tensors[0] * torch.from_numpy(saved.keep) * saved.scale
     if name == "attention":
         return torch_attention(tensors, constants, saved)
+    if name in torch_positions.FUNCTIONS:
+        return torch_positions.FUNCTIONS[name](*tensors, **constants)
     one_input = {
         "gelu": F.gelu,
         "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
         "relu": F.relu,
+        "sigmoid": torch.sigmoid,
         "tanh": torch.tanh,
         "softmax": lambda x: F.softmax(x, dim=-1),
     }
@@ -49,12 +53,13 @@ def torch_attention(tensors: list[Any], constants: dict[str, Any], saved: Any) -
     import torch
     from torch.nn import functional as F
 
-    Q, K, V = tensors
+    Q, K, V, *bias = tensors
     mask = None if constants["mask_BS"] is None else torch.from_numpy(constants["mask_BS"])[:, None, None, :]
     all_rows_have_keys = mask is None or bool(mask.any(dim=-1).all())
-    if saved.dropout.keep is None and all_rows_have_keys:
+    if saved.dropout.keep is None and all_rows_have_keys and not bias:
         return F.scaled_dot_product_attention(Q, K, V, attn_mask=mask)
     scores = Q @ K.transpose(-1, -2) / Q.shape[-1] ** 0.5
+    scores = scores + bias[0] if bias else scores
     scores = scores if mask is None else scores.masked_fill(~mask, -1e9)
     weights = scores.softmax(dim=-1)
     if saved.dropout.keep is not None:
