@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mini_bert.reports.learning_rate_sensitivity import sensitivity_of, sensitivity_table
 from mini_bert.reports.quantities import duration, number
 from mini_bert.reports.table import NOTHING, Table
 
@@ -13,7 +14,8 @@ Result = Mapping[str, Any]
 
 def study_tables(result: Result) -> list[Table]:
     """All tables of a result that `mini-bert study run` wrote."""
-    return [comparison_table(result), pieces_table(result)]
+    rates = sensitivity_of(result)
+    return [comparison_table(result), *([sensitivity_table(rates)] if rates else []), pieces_table(result)]
 
 
 def comparison_table(result: Result) -> Table:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mini_bert.errors import InvalidInputError, MissingExtraError
+from mini_bert.reports.learning_rate_sensitivity import sensitivity_of, sensitivity_picture
 from mini_bert.reports.study import budget, measures_time, ranked
 
 _BLUE, _GREEN, _RED, _GREY = "#3b6ea8", "#3a8f5c", "#b8433a", "#8a8a8a"
@@ -27,6 +28,8 @@ def study_picture(result: Mapping[str, Any], path: Path) -> Path:
     compared = [entry for entry in ranked(result) if entry["difference"] is not None]
     if not any(trial["train_losses"] for trial in result["trials"]):
         raise InvalidInputError("result", got="no trial with a loss", expected="a study that has been run")
+    if rates := sensitivity_of(result):
+        return sensitivity_picture(rates, path, f"{result['study']['name']}: {budget(result['study'])}")
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
