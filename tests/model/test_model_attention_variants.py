@@ -108,7 +108,7 @@ def test_gradients_by_complex_step(variant: str, bias: bool) -> None:
     model, moved = small_bert(**settings), small_bert(np.complex128, **settings)
     gradients = gradients_of(model, BATCH, DROPOUT)
     cotangent = np.random.default_rng(0).normal(size=(3, 6, 13))
-    logits, cache = full_pass(model, BATCH, "mlm", DROPOUT)
+    _, cache = full_pass(model, BATCH, "mlm", DROPOUT)
     full = MiniBERTGradients(model)
     full.backward_from_logits(cotangent, cache)
     check = check_samples(
