@@ -26,11 +26,11 @@ _FEWEST = 3
 
 
 def sensitivity_of(study: Mapping[str, Any]) -> Sensitivity | None:
-    """What the result of a study says of its rates; None if its grid is not of `train.lr` alone, or too little is done.
+    """What the result of a study says of its rates; None if its trials differ in more, or too few are done.
 
     Rates that some seed has not tried yet are left out.
     """
-    if set(study["study"]["grid"]) != {"train.lr"} or study["study"]["pieces"]:
+    if any(set(trial["settings"]) != {"train.lr"} for trial in study["trials"]):
         return None
     trials = trials_of_study(study)
     tried: dict[float, set[int]] = {}
