@@ -119,7 +119,7 @@ def _span(points: Sequence[Point]) -> tuple[float, float]:
 def _axis(left: float, right: float, column: Any) -> list[str]:
     """The horizontal line, and a label under each power of ten."""
     ticks, labels = ["─"] * _WIDTH, [" "] * (_WIDTH + 6)
-    for power in range(math.ceil(left), math.floor(right) + 1):
+    for power in range(math.ceil(left - 1e-9), math.floor(right + 1e-9) + 1):
         at = column(10.0**power)
         ticks[at] = "┴"
         labels[at : at + 5] = f"1e{power}".ljust(5)
