@@ -31,7 +31,7 @@ def library(tmp_path: Path) -> Path:
         for _ in range(draw.randint(2, 40)):
             words = ["".join(draw.choice("abcdefghij") for _ in range(draw.randint(1, 3))) for _ in range(30)]
             length = 29 if draw.random() < 0.04 else draw.randint(2, 8)
-            sentences.append(" ".join(words[:length]).capitalize() + ".")
+            sentences.append(" ".join(words[:length]).capitalize() + " jig.")  # no abbreviation: a sentence ends
         (folder / f"{number:02}.txt").write_text(" ".join(sentences))
     return folder
 
