@@ -189,7 +189,7 @@ def _empty_state(
     name = metadata.get("optimizer", "adamw")  # the only one there was, when none was named
     if not isinstance(name, str) or name not in OPTIMIZERS:
         raise CheckpointError(
-            str(path / OPTIMIZER_NAME), got=f"the optimizer {shown(str(name))}", expected=f"one of {list(OPTIMIZERS)}"
+            str(path / OPTIMIZER_NAME), got=f"the optimizer {shown(name)}", expected=f"one of {list(OPTIMIZERS)}"
         )
     return zeros(layout_of(parameters.table), parameters.buffer.dtype, name, around)
 
