@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from mini_bert.batch import Batch
     from mini_bert.config.load import load_config
     from mini_bert.config.schema import Config, ModelConfig
+    from mini_bert.data.curriculum import implement_curriculum_learning
     from mini_bert.data.masking import mask_tokens
     from mini_bert.errors import MiniBertError
     from mini_bert.model.bert import MiniBERT
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from mini_bert.ops.cross_entropy import mlm_cross_entropy
     from mini_bert.ops.softmax import stable_softmax
     from mini_bert.text.wordpiece import WordPiece
+    from mini_bert.training.adaptive_masking import implement_adaptive_masking
     from mini_bert.training.pretrain import pretrain
 
 __version__ = "0.1.0"
@@ -40,6 +42,8 @@ _HOME = {
     "MiniBERTGradients": "mini_bert.model.gradients",
     "MiniBertError": "mini_bert.errors",
     "WordPiece": "mini_bert.text.wordpiece",
+    "implement_adaptive_masking": "mini_bert.training.adaptive_masking",
+    "implement_curriculum_learning": "mini_bert.data.curriculum",
     "load_config": "mini_bert.config.load",
     "mask_tokens": "mini_bert.data.masking",
     "mlm_cross_entropy": "mini_bert.ops.cross_entropy",
@@ -55,6 +59,8 @@ __all__ = [
     "MiniBertError",
     "ModelConfig",
     "WordPiece",
+    "implement_adaptive_masking",
+    "implement_curriculum_learning",
     "load_config",
     "mask_tokens",
     "mlm_cross_entropy",

@@ -35,11 +35,12 @@ from mini_bert.errors import ConfigError
 from mini_bert.random_streams import RandomStream
 
 if TYPE_CHECKING:
-    from mini_bert.config.schema import CurriculumConfig
+    from mini_bert.config.schema import Config, CurriculumConfig
 
 _STEEPNESS = 10.0
 """Wu et al.'s: after half of the time the share has grown by less than a hundredth of the way."""
 _STAIRS = 4
+_SHUFFLED_AT_ONCE = 1 << 18
 
 PACING: dict[str, Callable[[float, float], float]] = {
     "linear": lambda start, t: start + (1 - start) * t,
@@ -124,8 +125,46 @@ class Curriculum:
         return rows
 
 
+def implement_curriculum_learning(
+    config: Config | None = None,
+    kind: str = "rarity",
+    pacing: str = "root",
+    *,
+    start: float = 0.2,
+    until: float = 0.5,
+    hard_first: bool = False,
+    reference: str | None = None,
+) -> Config:
+    """The configuration with a curriculum: `pretrain` draws easy rows first.
+
+    Args:
+        config: all other settings; None: the defaults.
+        kind: what makes a row difficult: `length`, `rarity`, or `loss` of the model `reference`.
+        pacing: `linear`, `root`, `exponential` or `steps`, (CU.1) to (CU.4).
+        start: share of the rows that the first batch is drawn from.
+        until: share of all steps after which every row is drawn from.
+        hard_first: the hardest rows first.
+        reference: a run, a folder or a model's name.
+
+    Raises:
+        ConfigError: an unknown kind or pacing, a number out of bounds, kind loss without a reference.
+
+    >>> implement_curriculum_learning(kind="length", start=0.1).curriculum.start
+    0.1
+    """
+    from mini_bert.config.schema import Config, CurriculumConfig
+
+    settings = {"kind": kind, "pacing": pacing, "start": start, "until": until}
+    curriculum = CurriculumConfig(**settings, hard_first=hard_first, reference=reference)
+    return (config or Config()).model_copy(update={"curriculum": curriculum})
+
+
 def _in_order(difficulty: NDArray[np.floating], ties: RandomStream, hard_first: bool) -> NDArray[np.unsignedinteger]:
+    """The rows by difficulty, equal ones in random order."""
     count = len(difficulty)
-    shuffled = permuted(count, ties, np.arange(count)).astype(np.min_scalar_type(max(count - 1, 2**16)))
+    shuffled = np.empty(count, np.min_scalar_type(max(count - 1, 2**16)))
+    for first in range(0, count, _SHUFFLED_AT_ONCE):
+        places = np.arange(first, min(first + _SHUFFLED_AT_ONCE, count))
+        shuffled[places] = permuted(count, ties, places)
     key = difficulty[shuffled]
     return np.asarray(shuffled[np.argsort(-key if hard_first else key, kind="stable")])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +11,10 @@ from numpy.typing import NDArray
 from mini_bert.data.cache import cache_key, not_written
 from mini_bert.data.sources import cache_home
 from mini_bert.data.unfinished import claimed
-from mini_bert.data.work import Progress
 from mini_bert.errors import ChecksumError
+
+if TYPE_CHECKING:
+    from mini_bert.data.work import Progress
 
 
 def kept_arrays(
@@ -34,6 +35,8 @@ def kept_arrays(
         ChecksumError: the file has been altered.
         StorageError: the cache cannot be written.
     """
+    from zipfile import BadZipFile
+
     path = cache_home() / folder / f"{cache_key(*key)}.npz"
     if not path.is_file():
         with claimed(path, lambda: progress(f"waiting for another process: {folder}", 0, 0)) as workplace:
@@ -48,6 +51,6 @@ def kept_arrays(
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         altered = ChecksumError(str(path), got=str(error), expected="the file as written", advice="Delete this file.")
         raise altered from error

@@ -61,7 +61,7 @@ class PreferredWords(NamedTuple):
     def among(self, ids: NDArray[np.int32], words: Words) -> NDArray[np.bool_]:
         """Which words are preferred, [B, W]."""
         rows = np.arange(len(ids))[:, None]
-        found = self.alone[ids[rows, words.columns]] & (words.lengths == 1)
+        found = np.asarray(self.alone[ids[rows, words.columns]] & (words.lengths == 1))
         for row, word in np.argwhere(words.lengths > 1).tolist():
             start = words.columns[row, word]
             found[row, word] = self._of_pieces(ids[row, start : start + words.lengths[row, word]])

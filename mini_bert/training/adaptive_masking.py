@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mini_bert.config.schema import MaskingConfig
+from mini_bert.config.schema import Config, MaskingConfig
 
 
 @dataclass
@@ -50,3 +50,36 @@ class AdaptiveRate:
         step = masking.adaptive_step * min(1.0, max(-1.0, accuracy / masking.adaptive_target - 1.0))
         self.rate = min(high, max(low, self.rate + step))  # (MA.9)
         self.evaluations += 1
+
+
+def implement_adaptive_masking(
+    config: Config | None = None,
+    target: float = 0.4,
+    *,
+    step: float = 0.01,
+    lowest: float = 0.1,
+    highest: float = 0.4,
+) -> Config:
+    """The configuration with a masking rate that follows the held-out accuracy, as (MA.9) says: `pretrain` obeys it.
+
+    Args:
+        config: all other settings; None: the defaults.
+        target: accuracy at the held-out masks that the rate aims at.
+        step: change of the rate at an evaluation, at most.
+        lowest: least rate.
+        highest: greatest rate.
+
+    Raises:
+        ConfigError: a number is out of bounds.
+
+    >>> implement_adaptive_masking(target=0.5).masking.rate_schedule
+    'adaptive'
+    """
+    config = config or Config()
+    settings = config.masking.model_dump() | {
+        "rate_schedule": "adaptive",
+        "adaptive_target": target,
+        "adaptive_step": step,
+        "adaptive_range": (lowest, highest),
+    }
+    return config.model_copy(update={"masking": MaskingConfig(**settings)})

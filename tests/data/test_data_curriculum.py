@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mini_bert import implement_curriculum_learning
 from mini_bert.batch import Batch
 from mini_bert.config.schema import Config, CurriculumConfig
 from mini_bert.data import difficulty as difficulty_module
@@ -244,3 +245,15 @@ def test_fewer_rows_than_a_batch_are_gone_through_again(book: Path, letters: Wor
     visits = np.bincount(batches.row_numbers(0), minlength=len(batches.rows))
     assert len(batches.rows) < 9000
     assert visits.max() - visits.min() <= 1
+
+
+def test_the_function_gives_the_settings() -> None:
+    made = implement_curriculum_learning(Config(train={"steps": 7}), "loss", "steps", start=0.3, reference="other")
+    assert made.curriculum.model_dump() == {
+        "kind": "loss", "pacing": "steps", "start": 0.3, "until": 0.5, "hard_first": False, "reference": "other"
+    }  # fmt: skip
+    assert made.train.steps == 7
+    with pytest.raises(ConfigError, match="pacing"):
+        implement_curriculum_learning(pacing="sideways")
+    with pytest.raises(ConfigError, match="reference"):
+        implement_curriculum_learning(kind="loss")

@@ -8,7 +8,9 @@ from dataclasses import asdict
 
 import pytest
 
-from mini_bert.config.schema import MaskingConfig
+from mini_bert import implement_adaptive_masking
+from mini_bert.config.schema import Config, MaskingConfig
+from mini_bert.errors import ConfigError
 from mini_bert.training.adaptive_masking import AdaptiveRate
 
 ADAPTIVE = MaskingConfig(rate=0.2, rate_schedule="adaptive", adaptive_target=0.4, adaptive_step=0.02)
@@ -56,3 +58,14 @@ def test_a_checkpoint_keeps_it_to_the_bit() -> None:
         part.after_evaluation(accuracy, ADAPTIVE)
     assert part == whole
     assert AdaptiveRate.restored(None) is None
+
+
+def test_the_function_gives_the_settings() -> None:
+    config = implement_adaptive_masking(Config(train={"steps": 7}), 0.5, step=0.02, lowest=0.15, highest=0.3)
+    masking = config.masking
+    assert (masking.rate_schedule, masking.adaptive_target, masking.adaptive_step) == ("adaptive", 0.5, 0.02)
+    assert masking.adaptive_range == (0.15, 0.3)
+    assert config.train.steps == 7
+    assert AdaptiveRate.first(implement_adaptive_masking().masking) == AdaptiveRate(0.15)
+    with pytest.raises(ConfigError, match="adaptive_target"):
+        implement_adaptive_masking(target=2.0)
