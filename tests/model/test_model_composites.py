@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from small_bert import BATCH, DROPOUT, IDS, MASK, TYPES, small_bert
 
-from mini_bert.model import attention, block, embeddings, feed_forward
+from mini_bert.model import attention, block, embeddings, feed_forward, gated_feed_forward, pre_norm_block
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.forward_pass import Pass, Reading
 from mini_bert.model.heads import HEADS
@@ -75,6 +75,28 @@ COMPOSITES = {
         ),
         lambda run, x: loops.block(run, x, LAYER),
         (*ATTENTION, "gamma1_1", "beta1_1", *FEED_FORWARD, "gamma2_1", "beta2_1"),
+    ),
+    "pre_norm_block": Composite(
+        lambda model, x: pre_norm_block.block_forward(
+            x, model.parameters.layers[LAYER], model.config, RUN, f"layer_{LAYER}"
+        ),
+        lambda dy, saved, model, grads: pre_norm_block.block_backward(
+            dy, saved, model.parameters.layers[LAYER], grads.layers[LAYER], model.config, RUN, f"layer_{LAYER}"
+        ),
+        lambda run, x: loops.pre_norm_block(run, x, LAYER),
+        (*ATTENTION, "gamma1_1", "beta1_1", *FEED_FORWARD, "gamma2_1", "beta2_1"),
+        {"norm_placement": "pre"},
+    ),
+    "gated_feed_forward": Composite(
+        lambda model, x: gated_feed_forward.feed_forward_forward(
+            x, model.parameters.layers[LAYER].feed_forward, model.config, RUN, f"layer_{LAYER}.feed_forward"
+        ),
+        lambda dy, saved, model, grads: gated_feed_forward.feed_forward_backward(
+            dy, saved, grads.layers[LAYER].feed_forward, model.config, RUN, f"layer_{LAYER}.feed_forward"
+        ),
+        lambda run, x: loops.feed_forward(run, x, LAYER),
+        (*FEED_FORWARD, "W3_1", "b3_1"),
+        {"feed_forward": "gated"},
     ),
     "mlm": head("mlm", "W_mlm", "b_mlm", "gamma_mlm", "beta_mlm", "token_embeddings", "b_vocabulary"),
     "nsp": head("nsp", "W_pooler", "b_pooler", "W_nsp", "b_nsp"),
