@@ -116,16 +116,29 @@ def task_losses_and_gradients(
         raise InvalidInputError("gradients", got=repr(grads), expected=f"the layout of {model.parameters!r}")
     batch = _checked(model, batch)
     with np.errstate(**FLOAT_ERRORS):
-        sums, encoder_saved, answers = _forward(model, _first(batch), dropout, tap, activation_checkpointing)
+        return passes(model, batch, grads, dropout, tap, backward_tap, activation_checkpointing)
+
+
+def passes(
+    model: MiniBERT,
+    batch: Batch,
+    grads: Parameters,
+    dropout: RandomStream | None,
+    tap: Tap,
+    backward_tap: Tap,
+    activation_checkpointing: bool = False,
+) -> dict[str, TaskSum]:
+    """`task_losses_and_gradients` of a batch that is trusted, with the float errors that NumPy is set to."""
+    sums, encoder_saved, answers = _forward(model, _first(batch), dropout, tap, activation_checkpointing)
+    _backward(model, grads, encoder_saved, answers, backward_tap)
+    if batch.draws is not None:
+        second = _second(batch, answers)
+        del encoder_saved, answers
+        again, encoder_saved, answers = _forward(
+            model, second, dropout and dropout.at("second_pass"), tap, activation_checkpointing
+        )
         _backward(model, grads, encoder_saved, answers, backward_tap)
-        if batch.draws is not None:
-            second = _second(batch, answers)
-            del encoder_saved, answers
-            again, encoder_saved, answers = _forward(
-                model, second, dropout and dropout.at("second_pass"), tap, activation_checkpointing
-            )
-            _backward(model, grads, encoder_saved, answers, backward_tap)
-            sums |= again
+        sums |= again
     return sums
 
 
@@ -150,13 +163,19 @@ def _forward(
         rows = slice(None) if same else np.searchsorted(positions, question.positions)
         x_NH, head = x_RH[rows], HEAD_OF[question.task]
         x_head = x_NH[:, None] if head in _READ_ONE_TOKEN else x_NH
-        logits, head_saved = HEADS[head][0](x_head, model.parameters, model.config, run)
+        of_task = run._replace(tap=_of_task(question.task, tap))
+        logits, head_saved = HEADS[head][0](x_head, model.parameters, model.config, of_task)
         loss, loss_saved = cross_entropy.forward(logits, targets=question.labels)
         tap(f"{question.task}.loss", loss)
         correct = int((logits.real.argmax(axis=-1) == question.labels).sum())
         sums[question.task] = TaskSum(float(loss.real), question.positions.size, correct)
         answers.append(_Answer(question, rows, head_saved, loss_saved))
     return sums, encoder_saved, answers
+
+
+def _of_task(task: str, tap: Tap) -> Tap:
+    """What a head's intermediates are called where there are several heads: `next_sentence.pooler.output`."""
+    return identity if tap is identity else lambda name, value: tap(f"{task}.{name}", value)
 
 
 _READ_ONE_TOKEN = ("nsp", "sop")
@@ -176,7 +195,8 @@ def _backward(
         scale = np.asarray(question.weight / question.items, model.dtype)  # (TASK.1)
         (dlogits,) = cross_entropy.backward(scale, loss_saved)
         backward = HEADS[HEAD_OF[question.task]][1]
-        dx = backward(dlogits, head_saved, model.parameters, grads, model.config, run)
+        of_task = run._replace(tap=_of_task(question.task, tap))
+        dx = backward(dlogits, head_saved, model.parameters, grads, model.config, of_task)
         dx_RH[rows] += rows_of(dx)  # (TASK.2): none occurs twice in one task
     model.encode_backward(dx_RH if read is not None else dx_RH.reshape(run.B, run.T, -1), encoder_saved, grads, tap)
 

@@ -24,7 +24,7 @@ from mini_bert.model.forward_pass import Pass, Reading
 from mini_bert.model.heads import HEADS
 from mini_bert.model.inputs import check_batch
 from mini_bert.model.parameters import Parameters
-from mini_bert.model.tasks import task_losses_and_gradients
+from mini_bert.model.tasks import passes
 from mini_bert.ops import cross_entropy
 from mini_bert.ops.contract import Array
 from mini_bert.optim.clipping import global_norm
@@ -192,7 +192,7 @@ def _repeat(model: MiniBERT, batch: Batch, dropout: RandomStream | None, gradien
         before = sys.getprofile()
         sys.setprofile(watch.profile)
         try:
-            task_losses_and_gradients(model, batch, gradients, dropout, watch.forward, watch.backward)
+            passes(model, batch, gradients, dropout, watch.forward, watch.backward)
             watch.end()
         finally:
             sys.setprofile(before)
