@@ -298,12 +298,11 @@ def key_of(config: Config, start: str = "") -> str:
 def key_of_piece(study: Study, settings: Mapping[str, Any]) -> str:
     """The hash of what a piece's time per step depends on: neither of seed and budget, nor of mere numbers."""
     values = config_of(study, settings).model_dump(mode="json", exclude_defaults=True)
-    return hash_of(
-        {
-            section: {name: value for name, value in fields.items() if name not in _TIMELESS.get(section, ())}
-            for section, fields in values.items()
-        }
-    )
+    timed = {
+        section: {name: value for name, value in fields.items() if name not in _TIMELESS.get(section, ())}
+        for section, fields in values.items()
+    }
+    return hash_of({section: fields for section, fields in timed.items() if fields})
 
 
 def hash_of(value: object) -> str:
