@@ -46,8 +46,8 @@ class Report:
     def stepped(self, record: dict[str, Any]) -> None:
         """A record of the steps since the one before was logged: every `train.log_every` steps.
 
-        Keys: step, epoch, loss, accuracy, grad_norm, lr, tokens, tokens_per_second, seconds, seconds_left, skipped,
-        phase.
+        Keys: step, epoch, loss, accuracy, grad_norm, clipped, lr, tokens, tokens_per_second, seconds, seconds_left,
+        skipped, phase.
         """
 
     def evaluated(self, record: dict[str, Any]) -> None:

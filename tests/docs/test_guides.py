@@ -14,7 +14,7 @@ GUIDES = Path(__file__).parents[2] / "docs" / "guide"
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
-@pytest.mark.parametrize("name", ["curriculum", "huggingface", "inside", "masking", "tokenizer"])
+@pytest.mark.parametrize("name", ["curriculum", "huggingface", "inside", "learning_rate", "masking", "tokenizer"])
 def test_the_examples_of_a_guide_are_true(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINI_BERT_CACHE", str(tmp_path))
     path = str(GUIDES / f"{name}.md")
