@@ -1,0 +1,103 @@
+"""Runs whose masks, rates and rows change on the way end with the same bits wherever they are stopped."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from mini_bert.data.batches import held_out_batches
+from mini_bert.errors import ConfigError
+from mini_bert.evaluation.masked_lm import evaluate_masked_lm
+from mini_bert.training.metrics_log import read_metrics
+from mini_bert.training.pretrain import pretrain
+from mini_bert.training.report import Report
+
+ADAPTIVE = {
+    "masking__rate_schedule": "adaptive",
+    "masking__adaptive_target": 0.02,
+    "masking__adaptive_step": 0.03,
+    "train__evaluate_every": 5,
+    "train__log_every": 1,
+}
+OTHERS = {
+    "schedule": {"masking__rate_schedule": "cosine", "masking__rate": 0.4, "masking__final_rate": 0.1},
+    "spans": {"masking__kind": "span", "masking__rate_schedule": "linear", "masking__final_rate": 0.3},
+    "rare": {"masking__kind": "frequency", "curriculum__kind": "rarity", "curriculum__until": 1.0},
+    "collocations": {"masking__kind": "pmi", "masking__span_max": 3},
+    "sentences": {"data__layout": "sentences", "curriculum__kind": "length", "curriculum__pacing": "linear"},
+    "hard": {"curriculum__kind": "rarity", "curriculum__hard_first": True, "masking__kind": "ngram"},
+}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MINI_BERT_CACHE", str(tmp_path / "cache"))
+
+
+class Stop(Report):
+    def __init__(self, *steps: int) -> None:
+        self.steps = set(steps)
+
+    def ticked(self, result):
+        if result.step in self.steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def run_in_parts(configured, tokens, name, settings, evaluate=None, stops=(7, 23)):
+    result = pretrain(configured(run__name=name, **settings), tokens=tokens, evaluate=evaluate, report=Stop(stops[0]))
+    for stop in (*stops[1:], 1000):
+        again = configured(run__name=name, run__resume="auto", **settings)
+        result = pretrain(again, tokens=tokens, evaluate=evaluate, report=Stop(stop))
+    return result
+
+
+def rates(result):
+    records = read_metrics(result.run / "metrics.jsonl")
+    return [record["masking_rate"] for record in records if record["kind"] == "train"]
+
+
+def test_an_adaptive_rate_follows_and_is_resumed(configured, tokens):
+    batches = held_out_batches(tokens.held_out, configured(), tokens.tokenizer)
+
+    def evaluate(model):
+        return evaluate_masked_lm(model, batches).to_dict()
+
+    whole = pretrain(configured(run__name="whole", **ADAPTIVE), tokens=tokens, evaluate=evaluate)
+    parts = run_in_parts(configured, tokens, "parts", ADAPTIVE, evaluate)
+    assert parts.sha256 == whole.sha256
+    assert rates(parts) == rates(whole)
+    found = rates(whole)
+    assert found[:5] == [0.15] * 5
+    assert len({round(rate, 9) for rate in found}) > 3
+    plain = pretrain(configured(run__name="plain", train__evaluate_every=5), tokens=tokens, evaluate=evaluate)
+    assert plain.sha256 != whole.sha256
+
+
+def test_what_an_adaptive_run_is_evaluated_on_belongs_to_it(configured, tokens):
+    pretrain(configured(**ADAPTIVE, train__steps=6), tokens=tokens, evaluate=lambda model: {"loss": 1.0, "top1": 0.5})
+    changed = {**ADAPTIVE, "train__evaluate_every": 2}
+    with pytest.raises(ConfigError, match="evaluate_every"):
+        pretrain(configured(run__resume="auto", **changed, train__steps=6), tokens=tokens)
+
+
+@pytest.mark.parametrize("name", list(OTHERS))
+def test_other_runs_are_resumed_to_the_bit(name, configured, tokens):
+    settings = OTHERS[name]
+    whole = pretrain(configured(run__name="whole", **settings), tokens=tokens)
+    parts = run_in_parts(configured, tokens, "parts", settings)
+    assert parts.sha256 == whole.sha256
+    plain = pretrain(configured(run__name="plain"), tokens=tokens)
+    assert whole.sha256 != plain.sha256
+
+
+def test_a_time_budget_becomes_steps_that_a_schedule_counts_in(configured, tokens):
+    settings = {"masking__rate_schedule": "linear", "masking__rate": 0.4, "masking__final_rate": 0.1}
+    timed = configured(**settings, train__steps=None, train__minutes=0.01, train__log_every=1)
+    result = pretrain(timed, tokens=tokens)
+    found = rates(result)
+    assert len(found) == result.steps > 2
+    a_step = 0.3 / (result.steps - 1)
+    assert found[0] == pytest.approx(0.4, abs=1.01 * a_step)
+    assert found[-1] == pytest.approx(0.1)
