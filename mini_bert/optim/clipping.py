@@ -146,4 +146,4 @@ def _norms(matrix: Array, axis: int) -> Array:
     """The Euclidean norm along `axis`, kept as an axis of 1."""
     with np.errstate(over="ignore"):
         squares = np.einsum("ij,ij->i" if axis else "ij,ij->j", matrix, matrix)
-    return np.sqrt(np.expand_dims(squares, axis))
+    return np.asarray(np.sqrt(np.expand_dims(squares, axis)))

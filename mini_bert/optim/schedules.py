@@ -66,7 +66,7 @@ def learning_rate(
     if schedule == "inverse_sqrt":
         return peak * max(min_lr_ratio, math.sqrt(max(warmup, 1) / step))  # (LR.7)
     if schedule == "polynomial":
-        rate = peak * (left / whole) ** power  # (LR.6)
+        rate = peak * math.pow(left / whole, power)  # (LR.6)
     elif schedule in ("cosine", "one_cycle"):
         rate = peak * _half_wave(left / whole)  # (LR.5)
     else:
