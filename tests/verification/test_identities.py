@@ -11,18 +11,24 @@ import pytest
 
 from mini_bert.config.schema import ModelConfig
 from mini_bert.model import attention as attention_layer
-from mini_bert.model import bert, block, heads, norms
+from mini_bert.model import bert, block, heads, norms, positions
 from mini_bert.ops import (
     attention,
+    by_distance,
     cross_entropy,
     dropout,
     embedding,
+    gate,
     gelu,
     gelu_new,
     layer_norm,
     linear,
+    relative_bias,
+    relative_keys,
     relu,
     rms_norm,
+    rotary,
+    sigmoid,
     softmax,
     tanh,
 )
@@ -94,18 +100,28 @@ def sharper(x: Array, gamma: Array, beta: Array, *, eps: float) -> Any:
     return (y - beta) * np.sqrt(1 - 1 / x.shape[-1]) + beta, saved
 
 
-def without_mask(Q: Array, K: Array, V: Array, **constants: Any) -> Any:
-    return attention.forward(Q, K, V, **{**constants, "mask_BS": None})
+def without_mask(*values: Array, **constants: Any) -> Any:
+    return attention.forward(*values, **{**constants, "mask_BS": None})
 
 
-def by_position(Q: Array, K: Array, V: Array, **constants: Any) -> Any:
+def by_position(Q: Array, K: Array, *others: Array, **constants: Any) -> Any:
     """Keys have an order."""
-    return attention.forward(Q, K * np.linspace(0.5, 1.5, K.shape[-2])[:, None], V, **constants)
+    return attention.forward(Q, K * np.linspace(0.5, 1.5, K.shape[-2])[:, None], *others, **constants)
 
 
-def with_bias_on_keys(Q: Array, K: Array, V: Array, **constants: Any) -> Any:
+def with_bias_on_keys(Q: Array, K: Array, *others: Array, **constants: Any) -> Any:
     """A score that depends on the length of a key, which a shift changes."""
-    return attention.forward(Q, K * (1.0 + (K * K).sum(axis=-1, keepdims=True)), V, **constants)
+    return attention.forward(Q, K * (1.0 + (K * K).sum(axis=-1, keepdims=True)), *others, **constants)
+
+
+def at_squares(x: Array, *, positions: Array, theta: float) -> Any:
+    """Turned by the square of the position."""
+    return rotary.forward(x, positions=positions * positions, theta=theta)
+
+
+def uneven(table: Array) -> Array:
+    """Rows that are not all alike any more."""
+    return table * np.linspace(0.5, 1.5, len(table))[:, None]
 
 
 def not_rescaled(x: Array, **constants: Any) -> Any:
@@ -164,6 +180,25 @@ BROKEN_OPERATIONS: dict[tuple[str, str], Any] = {
     ("attention", "keys have no order"): broken(attention, forward=by_position),
     ("attention", "Σ Q dQ = Σ K dK"): with_gradients(attention, of_one(1, lambda g: g * 2.0)),
     ("attention", "Σ V dV = Σ dC C"): with_gradients(attention, of_one(2, lambda g: g * 0.5)),
+    ("attention", "a shift of a query's whole bias changes nothing"): with_gradients(attention, of_one(3, np.abs)),
+    ("sigmoid", "σ(−x) = 1 − σ(x)"): with_output(sigmoid, lambda y: y * (1 + 1e-8)),
+    ("sigmoid", "σ(x) = (1 + tanh(x/2)) / 2"): broken(sigmoid, forward=lambda x: sigmoid.forward(1.001 * x)),
+    ("gate", "gates of 1 change nothing"): broken(gate, forward=lambda x, g: gate.forward(x, 1.001 * g)),
+    ("gate", "Σ x dx = Σ g dg = Σ dy y"): with_gradients(gate, of_one(1, lambda g: g * 2.0)),
+    ("rotary", "every pair keeps its length"): with_output(rotary, lambda y: y * (1 + 1e-6)),
+    ("rotary", "inner products see the difference of positions alone"): broken(rotary, forward=at_squares),
+    ("rotary", "backward turns back"): with_gradients(rotary, of_one(0, lambda g: g * 0.9)),
+    ("by_distance", "Σ x dx = Σ dy y"): with_gradients(by_distance, of_one(0, lambda g: g[..., ::-1])),
+    ("relative_keys", "embeddings that are all alike add the same for all keys"): broken(
+        relative_keys, forward=lambda Q, E, **constants: relative_keys.forward(Q, uneven(E), **constants)
+    ),
+    ("relative_keys", "Σ Q dQ = Σ E dE = Σ dN N"): with_gradients(relative_keys, of_one(1, lambda g: g * 2.0)),
+    ("relative_bias", "buckets that are all alike add the same for all keys"): broken(
+        relative_bias, forward=lambda E, **constants: relative_bias.forward(uneven(E), **constants)
+    ),
+    ("relative_bias", "the rows of dE sum to the gradient of each head"): with_gradients(
+        relative_bias, of_one(0, lambda g: g * 1.01)
+    ),
     ("every operation", "backward is linear in its cotangent"): {
         "relu": with_gradients(relu, of_one(0, lambda g: g + 1e-6))
     },
@@ -215,7 +250,10 @@ def test_an_exception_is_the_worst_error() -> None:
 
 
 def scenarios() -> list[Scenario]:
-    """One that reads the loss, with padding, segments and dropout; one without a head; one with another block."""
+    """One that reads the loss, with padding, segments and dropout; one without a head; another block; other positions.
+
+    The last is in a relative model, with gates.
+    """
     settings = {**TINY, "max_position_embeddings": 8}
     loss = make_scenario(
         "loss", away_from_start(ModelConfig(**settings)), tokens=6, lengths=(6, 4, 3), masked=(3, 0, 2)
@@ -230,7 +268,11 @@ def scenarios() -> list[Scenario]:
     )
     other = ModelConfig(**settings, norm_placement="pre", feed_forward="gated")
     other_block = make_scenario("other block", away_from_start(other), tokens=5, lengths=(5, 3), masked=(2, 1))
-    return [loss, bare, other_block]
+    relative = ModelConfig(**settings, position_embedding_type="t5_bias", attention_gate="head")
+    other_positions = make_scenario(
+        "other positions", away_from_start(relative), tokens=5, lengths=(5, 3), masked=(2, 1)
+    )
+    return [loss, bare, other_block, other_positions]
 
 
 def test_every_identity_of_the_model_holds() -> None:
@@ -292,11 +334,11 @@ def unmasked(original: Any) -> Any:
 def with_lowered_scores(original: Any) -> Any:
     """Padding is made unlikely, but not impossible."""
 
-    def forward(Q: Array, K: Array, V: Array, **constants: Any) -> Any:
+    def forward(Q: Array, K: Array, *others: Any, **constants: Any) -> Any:
         mask = constants.pop("mask_BS", None)
         if mask is not None:
             K = K - 3.0 * ~mask[:, None, :, None] * np.sign(Q.mean(axis=-2, keepdims=True))
-        return original(Q, K, V, **{**constants, "mask_BS": None})
+        return original(Q, K, *others, **{**constants, "mask_BS": None})
 
     return forward
 
@@ -304,12 +346,26 @@ def with_lowered_scores(original: Any) -> Any:
 def first_head_twice(original: Any) -> Any:
     """The order of heads matters: the first counts double."""
 
-    def forward(Q: Array, K: Array, V: Array, **constants: Any) -> Any:
+    def forward(Q: Array, K: Array, V: Array, bias: Any, **constants: Any) -> Any:
         V = V.copy()
         V[:, 0] *= 2.0
-        return original(Q, K, V, **constants)
+        return original(Q, K, V, bias, **constants)
 
     return forward
+
+
+def later_keys_nearer(original: Any) -> Any:
+    """A bias that knows where in the row a key stands."""
+
+    def forward(E: Array, *, keys: int, **constants: Any) -> Any:
+        N, saved = original(E, keys=keys, **constants)
+        return N + 0.1 * np.arange(keys) ** 2, saved
+
+    return forward
+
+
+def without_sign(original: Any) -> Any:
+    return lambda dN, saved: (np.abs(original(dN, saved)[0]),)
 
 
 def decoder_not_counted(original: Any) -> tuple[Any, Any]:
@@ -398,6 +454,8 @@ BROKEN_MODELS: dict[str, Break] = {
     "attention weights sum to 1, and are 0 on padding": Break(attention_layer.attention, "forward", unmasked),
     "padding behind a row changes nothing": Break(attention_layer.attention, "forward", unmasked),
     "what stands under padding changes nothing": Break(attention_layer.attention, "forward", with_lowered_scores),
+    "positions that are relative may all be later": Break(positions.relative_bias, "forward", later_keys_nearer),
+    "the gradient of a table of distances sums to 0": Break(positions.relative_bias, "backward", without_sign),
     "heads have no order": Break(attention_layer.attention, "forward", first_head_twice),
     "computing only what the loss reads changes nothing": Break(bert.Reading, "gather", last_positions_only),
     "shards sum to the whole, dropout included": Break(attention_layer.attention, "forward", ignoring_first_row),
