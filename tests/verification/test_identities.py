@@ -252,7 +252,7 @@ def test_an_exception_is_the_worst_error() -> None:
 def scenarios() -> list[Scenario]:
     """One that reads the loss, with padding, segments and dropout; one without a head; another block; other positions.
 
-    The last is in a relative model, with gates.
+    That is a relative model, with gates. The last reads several tasks.
     """
     settings = {**TINY, "max_position_embeddings": 8}
     loss = make_scenario(
@@ -272,7 +272,10 @@ def scenarios() -> list[Scenario]:
     other_positions = make_scenario(
         "other positions", away_from_start(relative), tokens=5, lengths=(5, 3), masked=(2, 1)
     )
-    return [loss, bare, other_block, other_positions]
+    weights = {"masked_lm": 1.0, "next_sentence": 0.5, "token_order": 3.0}
+    several = ModelConfig(**settings, heads=("mlm", "nsp", "std"))
+    tasks = make_scenario("tasks", away_from_start(several), tokens=6, lengths=(6, 4), masked=(2, 1), tasks=weights)
+    return [loss, bare, other_block, other_positions, tasks]
 
 
 def test_every_identity_of_the_model_holds() -> None:
@@ -444,6 +447,11 @@ def last_positions_only(original: Any) -> Any:
     return gather
 
 
+def ignoring_the_weight(original: Any) -> Any:
+    """Each task learns as much as any other."""
+    return lambda dloss, saved: original(np.ones_like(dloss), saved)
+
+
 BROKEN_MODELS: dict[str, Break] = {
     "the tied gradient is the sum of its two uses": Break(heads.HEADS, "mlm", decoder_not_counted),
     "the three embedding tables collect the same gradient": patched_gradient("segment_embeddings", lambda g: g * 0.5),
@@ -458,6 +466,8 @@ BROKEN_MODELS: dict[str, Break] = {
     "the gradient of a table of distances sums to 0": Break(positions.relative_bias, "backward", without_sign),
     "heads have no order": Break(attention_layer.attention, "forward", first_head_twice),
     "computing only what the loss reads changes nothing": Break(bert.Reading, "gather", last_positions_only),
+    "computing only what some task reads changes nothing": Break(bert.Reading, "gather", last_positions_only),
+    "tasks add up, each times its weight": Break(bert.cross_entropy, "backward", ignoring_the_weight),
     "shards sum to the whole, dropout included": Break(attention_layer.attention, "forward", ignoring_first_row),
     "the loss's backward pass adds to what is there": Break(bert.embeddings, "embeddings_backward", overwriting),
     "the backward pass from hidden states adds to what is there": Break(
