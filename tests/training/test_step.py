@@ -175,8 +175,8 @@ def test_step_that_is_not_finite_leaves_everything_as_it_was(name: str, value: f
 @pytest.mark.parametrize(("loss", "gradient"), [(math.nan, 1.0), (math.inf, 1.0), (1.0, math.nan), (1.0, math.inf)])
 def test_loss_or_gradient_alone_is_enough_to_skip(loss: float, gradient: float) -> None:
     class Pool(ShardPool):
-        def gradients(self, *arguments: Any) -> ShardSum:
-            total = super().gradients(*arguments)
+        def gradients(self, *arguments: Any, **options: Any) -> ShardSum:
+            total = super().gradients(*arguments, **options)
             total.gradient[-1] = gradient
             return total._replace(loss_sum=loss)
 
