@@ -59,7 +59,8 @@ class Collocations(NamedTuple):
     hashes: NDArray[np.uint64] = np.empty(0, np.uint64)
     """Sorted."""
     table: NDArray[np.bool_] = np.empty(0, bool)
-    """[2**20] whether a hash begins with these bits; asked first, since most runs of words are none."""
+    """[2**20] whether the hash of a collocation, or of its first words, begins with these bits: most runs of words are
+    given up after two."""
 
     def texts(self, tokenizer: WordPiece) -> list[str]:
         """What they read."""
@@ -102,16 +103,16 @@ class Collocations(NamedTuple):
         at = np.zeros(words.lengths.shape, np.uint64)
         row, column = np.nonzero(words.begins)
         at[row, words.number[row, column]] = _word_hashes(rows.ids.ravel(), rows.ordinary.ravel(), words.begins.ravel())
-        count = lengths.shape[1]
-        keys, whole = at, words.lengths > 0
-        for n in range(2, min(self.longest, count) + 1):
-            width = count - n + 1
-            keys = _followed(keys[:, :width], at[:, n - 1 :])
-            whole = whole[:, :width] & words.joined[:, n - 1 :]
-            row, start = np.nonzero(whole & self.table[keys >> np.uint64(64 - _TABLE_BITS)])
-            found = keys[row, start]
-            there = self.hashes[np.minimum(np.searchsorted(self.hashes, found), len(self.hashes) - 1)] == found
-            lengths[row[there], start[there]] = n
+        row, start = np.nonzero(words.lengths)
+        keys = at[row, start]
+        for n in range(2, min(self.longest, lengths.shape[1]) + 1):
+            there = start + n <= lengths.shape[1]
+            row, start, keys = row[there], start[there], keys[there]
+            keys = _followed(keys, at[row, start + n - 1])
+            goes_on = words.joined[row, start + n - 1] & self.table[keys >> np.uint64(64 - _TABLE_BITS)]
+            row, start, keys = row[goes_on], start[goes_on], keys[goes_on]
+            found = self.hashes[np.minimum(np.searchsorted(self.hashes, keys), len(self.hashes) - 1)] == keys
+            lengths[row[found], start[found]] = n
         return lengths
 
 
@@ -307,10 +308,10 @@ def _indexed(found: Collocations, tokenizer: WordPiece, longest: int) -> Colloca
     last = np.cumsum(np.add.reduceat(begins.astype(np.int64), np.cumsum(found.sizes) - found.sizes))
     first = np.concatenate([[0], last[:-1]])
     keys = words[first]
+    table = np.zeros(1 << _TABLE_BITS, bool)
     for n in range(1, int((last - first).max())):
         more = first + n < last
         keys[more] = _followed(keys[more], words[first[more] + n])
+        table[keys[more] >> np.uint64(64 - _TABLE_BITS)] = True
     hashes = np.unique(keys)
-    table = np.zeros(1 << _TABLE_BITS, bool)
-    table[hashes >> np.uint64(64 - _TABLE_BITS)] = True
     return found._replace(longest=longest, hashes=hashes, table=table)

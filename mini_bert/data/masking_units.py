@@ -145,12 +145,17 @@ def take(
         if not open_rows.size:
             break
         first = order[open_rows, rank]
+        if longest == 1:
+            size = words.lengths[open_rows, first]
+            fits = size <= left[open_rows]
+            open_rows, first = open_rows[fits], first[fits]
+            taken[open_rows, first] = first
+            left[open_rows] -= size[fits]
+            continue
         places = (open_rows[:, None], first[:, None] + offsets)
-        size = sizes[places]
-        if longest > 1:
-            within = goes_on[places] & (offsets < reach[open_rows, first][:, None])
-            within[:, 0] = True
-            size = np.where(within, size, too_long).cumsum(axis=1)
+        within = goes_on[places] & (offsets < reach[open_rows, first][:, None])
+        within[:, 0] = True
+        size = np.where(within, sizes[places], too_long).cumsum(axis=1)
         unit, offset = np.nonzero(size <= left[open_rows, None])
         taken[open_rows[unit], first[unit] + offset] = first[unit]
         sizes[open_rows[unit], first[unit] + offset] = too_long
