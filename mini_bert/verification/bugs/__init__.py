@@ -20,12 +20,14 @@ from mini_bert.verification.bugs import (
     masking,
     normalization,
     optimization,
+    positions,
     training,
 )
 from mini_bert.verification.bugs.bug import Bug
 
 FAMILIES = (
     attention,
+    positions,
     embeddings,
     normalization,
     activations,
