@@ -224,11 +224,19 @@ def _second(batch: Batch, answers: list[_Answer]) -> Batch:
     return batch._replace(input_ids=ids, questions=(asked._replace(labels=labels),))
 
 
+_DRAWN_AT_ONCE = 64
+"""Positions, so that the sums in float64 need little memory beside the logits."""
+
+
 def draw_pieces(weights: Array, draws: Array) -> Array:
     """Pieces [M] with probabilities in proportion to `weights` [M, V]: the first at which the sum so far exceeds its
     share `draws` [M] of the whole (TOKEN.3)."""
-    sums = np.cumsum(weights.real, axis=-1, dtype=np.float64)
-    return np.asarray((sums <= draws[:, None] * sums[:, -1:]).sum(axis=-1))
+    pieces = np.empty(draws.size, np.int64)
+    for first in range(0, draws.size, _DRAWN_AT_ONCE):
+        part = slice(first, first + _DRAWN_AT_ONCE)
+        sums = np.cumsum(weights[part].real, axis=-1, dtype=np.float64)
+        pieces[part] = (sums <= draws[part, None] * sums[:, -1:]).sum(axis=-1)
+    return pieces
 
 
 # --- is this something that can be asked? -----------------------------------------------------------------------------

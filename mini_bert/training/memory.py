@@ -15,7 +15,7 @@ from mini_bert.errors import ConfigError
 from mini_bert.machine import available_bytes
 
 if TYPE_CHECKING:
-    from mini_bert.config.schema import Config, ModelConfig
+    from mini_bert.config.schema import Config, ModelConfig, TasksConfig
 
 PROCESS_BYTES = 70_000_000
 """Interpreter, NumPy, the other libraries, and what a worker thread has besides its arrays."""
@@ -197,7 +197,9 @@ def _shard_bytes(config: Config, rows: int) -> int:
         attention = (8 + 2 * hidden_dropped) * n * H + 3 * n * A * T
         within_a_block = max(feed_forward, attention, (10 + 2 * hidden_dropped) * n * H)
     at_work = max(head, anywhere, within_a_block)
-    kept = _kept_bytes(model, n, m, hidden_dropped, weights_dropped, config.train.activation_checkpointing)
+    read = _read(config.tasks, n, m, rows)
+    kept = _kept_bytes(model, n, m, hidden_dropped, weights_dropped, config.train.activation_checkpointing, read)
+    kept += _FLOAT * H * _gathered(config.tasks, n, m, read)
     return kept + _FLOAT * (3 * m * V + at_work)  # logits, their exponentials, their gradient
 
 
@@ -217,8 +219,9 @@ def _kept_bytes(
     hidden_dropped: bool,
     weights_dropped: bool,
     activation_checkpointing: bool = False,
+    read: int | None = None,
 ) -> int:
-    """What a forward pass keeps of n tokens, of which m are masked, up to the logits.
+    """What a forward pass keeps of n tokens, of which m are masked, up to the logits; tasks `read` more than m.
 
     n rows are read by keys and values of all blocks, and by all else of all blocks but the last, where it is m rows.
     With activation checkpointing, all blocks but the last keep what they read, and one at a time all that it makes.
@@ -248,10 +251,23 @@ def _kept_bytes(
     head = activation.cost(m * H).saved_bytes + norm.cost(m, H).saved_bytes + _FLOAT * m * H
     if pre:
         head += norm.cost(m, H).saved_bytes  # the final norm
-    others = model.num_hidden_layers - 1
+    others, last = model.num_hidden_layers - 1, block(m if read is None else read)
     if activation_checkpointing and others:
-        return embeddings + others * _FLOAT * n * H + block(n) + block(m) + head
-    return embeddings + others * block(n) + block(m) + head
+        return embeddings + others * _FLOAT * n * H + block(n) + last + head
+    return embeddings + others * block(n) + last + head
+
+
+def _read(tasks: TasksConfig, n: int, m: int, rows: int) -> int:
+    """How many of n tokens some task reads: all, or the m masked ones, and one a row for tasks about pairs."""
+    if tasks.token_order or tasks.replaced_token:
+        return n
+    return m + rows * bool(tasks.next_sentence or tasks.sentence_order)
+
+
+def _gathered(tasks: TasksConfig, n: int, m: int, read: int) -> int:
+    """Rows of hidden states that heads keep copies of, and the sum of what they hand back."""
+    about_tokens = bool(tasks.token_order) + bool(tasks.replaced_token)
+    return read + m + about_tokens * (n - m) if read > m else 0
 
 
 def _masked_a_row(config: Config, rate: float) -> int:

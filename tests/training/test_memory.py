@@ -7,13 +7,14 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from mini_bert.batch import Batch
+from mini_bert.batch import Batch, Question
 from mini_bert.config.load import load_config
 from mini_bert.config.schema import Config
 from mini_bert.errors import ConfigError
 from mini_bert.evaluation.masked_lm import evaluate_masked_lm
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
+from mini_bert.model.tasks import task_losses_and_gradients, with_task_heads
 from mini_bert.random_streams import RandomStream
 from mini_bert.training import memory
 from mini_bert.training.memory import choose_in_flight, estimate_training_bytes, require_room, training_bytes
@@ -83,6 +84,28 @@ def test_arrays_of_a_shard_and_of_an_evaluation(settings):
     scored = [random_batch(config, 32, rate=0.15)]
     evaluation = traced_peak(lambda: evaluate_masked_lm(model, scored))
     assert parts.evaluation / memory._SCATTERED == pytest.approx(evaluation, rel=0.1)
+
+
+@pytest.mark.parametrize("tasks", [("next_sentence",), ("token_order",), ("next_sentence", "replaced_token")])
+def test_arrays_of_a_shard_of_several_tasks(tasks):
+    weights = {f"tasks.{task}": 1.0 for task in tasks}
+    config = load_config(["training/pretraining", "model/tiny"], {**SMALL, **weights, "train.shards": 2})
+    config = with_task_heads(config)
+    model, gradients, batch = MiniBERT(config.model), Parameters(config.model), random_batch(config, 16)
+    T = batch.input_ids.shape[1]
+    places = {"next_sentence": np.arange(0, 16 * T, T)}
+    others = np.setdiff1d(np.arange(16 * T), batch.masked_positions)
+    questions = [Question("masked_lm", batch.masked_positions, batch.target_ids, 1.0, batch.target_ids.size)]
+    for task in tasks:
+        positions = places.get(task, others)
+        questions.append(Question(task, positions, positions % 2, 1.0, positions.size))
+    batch = batch._replace(questions=tuple(questions))
+
+    def shard() -> None:
+        task_losses_and_gradients(model, batch, gradients, RandomStream(0, "dropout", 1))
+
+    shard()
+    assert 1.0 <= training_bytes(config, in_flight=1).activations / memory._SCATTERED / traced_peak(shard) < 1.15
 
 
 def test_initial_values_are_drawn_in_what_is_said():
