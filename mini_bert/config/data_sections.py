@@ -139,4 +139,11 @@ class TasksConfig(Section):
         weights = (self.masked_lm, self.next_sentence, self.sentence_order, self.token_order, self.replaced_token)
         if not any(weights):
             raise ConfigError("masked_lm", got="weight 0, as all tasks", expected="a task with a weight above 0")
+        if self.replaced_token and self.replacements == "model" and not self.masked_lm:
+            raise ConfigError(
+                "replacements",
+                got="model beside masked_lm 0",
+                expected="a weight above 0 for masked_lm, which the model learns to guess by",
+                advice="Or take replacements by frequency.",
+            )
         return self
