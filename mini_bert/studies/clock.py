@@ -58,8 +58,7 @@ class TrainingOfPiece:
         course, steps = self._course, self._course.config.train.steps
         assert steps is not None
         course.state.step = int((number * _GOLDEN) % 1 * steps)
-        batch = course.stream.batch(course.state.step)
-        return self._train(course.state, batch, course.config, steps, self._pool, 0.0).loss
+        return self._train(course.state, course.next_batch(), course.config, steps, self._pool, 0.0).loss
 
     def facts(self) -> dict[str, Any]:
         """The number of parameters."""

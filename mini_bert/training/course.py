@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,8 @@ class Course:
     """What the manifests say of data, tokenizer and machine."""
     train_tokens: int
     ranks: Ranks
+    first: Callable[[], MiniBERT]
+    """The model before step 1."""
     progress: Progress = field(default_factory=Progress)
     health: Health = field(default_factory=Health)
     branched: bool = False
@@ -144,8 +147,7 @@ class Course:
         found = self.ranks.on_first(lambda: _to_go_back_to(self.run))
         self.ranks.on_first(lambda: retire_newer(self.run, -1 if found is None else step_of(found)))
         if found is None:
-            model = first_model(self.config, self.state.model.tokenizer)
-            self._take(TrainingState.fresh(model, self.config.optimizer))
+            self._take(TrainingState.fresh(self.first(), self.config.optimizer))
             self.progress, self.good = Progress(masking=AdaptiveRate.first(self.config.masking)), None
             self.health.rolled_back(left, 0)
         else:
@@ -167,8 +169,7 @@ class Course:
 
 def from_nothing(config: Config, run: Path, tokens: TokenCorpus, pool: ShardPool, ranks: Ranks) -> Course:
     """A course before step 1."""
-    model = first_model(config, tokens.tokenizer)
-    return _course(config, run, TrainingState.fresh(model, config.optimizer), tokens, pool, ranks)
+    return _course(config, run, TrainingState.fresh(first_model(config, tokens), config.optimizer), tokens, pool, ranks)
 
 
 def from_checkpoint(
@@ -274,4 +275,5 @@ def _course(
         config.masking.random_share,
     )
     progress = Progress(masking=AdaptiveRate.first(config.masking))
-    return Course(run, config, state, stream, known, facts, tokens.train.n_tokens, ranks, progress)
+    first = partial(first_model, config, tokens)
+    return Course(run, config, state, stream, known, facts, tokens.train.n_tokens, ranks, first, progress)

@@ -7,11 +7,12 @@ Heads that the weights lack are drawn. A branch that also goes on with the momen
 from __future__ import annotations
 
 from mini_bert.config.schema import Config, ModelConfig
+from mini_bert.data.tokens import TokenCorpus
 from mini_bert.errors import ConfigError
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.pretrained import from_pretrained
-from mini_bert.text.wordpiece import WordPiece
 from mini_bert.training.model_lookup import find_model
+from mini_bert.training.phases import piece_counts
 
 FREE = frozenset(
     {
@@ -30,14 +31,17 @@ FREE = frozenset(
 """Settings of the model that may differ from those of the weights: what it computes of ids stays the same."""
 
 
-def first_model(config: Config, tokenizer: WordPiece | None) -> MiniBERT:
-    """The model that step 1 begins with.
+def first_model(config: Config, tokens: TokenCorpus) -> MiniBERT:
+    """The model that step 1 begins with, for the corpus that it will be trained on.
 
     Raises:
         CheckpointError: `run.start` names no model, or one that does not hold.
         ConfigError: its architecture or its vocabulary is another one.
     """
-    model = MiniBERT(config.model, seed=config.run.seed, tokenizer=tokenizer)
+    tokenizer, unigram = tokens.tokenizer, None
+    if config.model.decoder_bias_init == "unigram":
+        unigram = piece_counts(tokens.train.documents(), config.model.vocab_size, tokenizer.special_ids)
+    model = MiniBERT(config.model, seed=config.run.seed, tokenizer=tokenizer, unigram=unigram)
     if config.run.start is None:
         return model
     given = from_pretrained(find_model(config.run.start, config.run.directory))
@@ -48,7 +52,7 @@ def first_model(config: Config, tokenizer: WordPiece | None) -> MiniBERT:
             got=f"{config.run.start}, weights of a model with {odd} {getattr(given.config, odd)!r}",
             expected=f"{odd} {getattr(config.model, odd)!r}, as model.{odd} says",
         )
-    if tokenizer is not None and given.tokenizer is not None and given.tokenizer.fingerprint != tokenizer.fingerprint:
+    if given.tokenizer is not None and given.tokenizer.fingerprint != tokenizer.fingerprint:
         raise ConfigError(
             "run.start",
             got=f"{config.run.start}, weights that were trained with another vocabulary",

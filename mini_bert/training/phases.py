@@ -75,6 +75,13 @@ def references_of(
     random_share: float,
 ) -> References:
     """The two losses of a tokenised text; special pieces are never predicted and so do not count."""
+    return references(piece_counts(documents, vocab_size, special_ids), mask_share, random_share)
+
+
+def piece_counts(
+    documents: Iterable[NDArray[np.integer]], vocab_size: int, special_ids: Iterable[int]
+) -> NDArray[np.int64]:
+    """[V] how often each ordinary piece occurs in a tokenised text; special ones count 0."""
     counts = np.zeros(vocab_size, np.int64)
     held: list[NDArray[np.integer]] = []
     for document in documents:
@@ -85,7 +92,7 @@ def references_of(
     if held:
         counts += np.bincount(np.concatenate(held), minlength=vocab_size)
     counts[list(special_ids)] = 0
-    return references(counts, mask_share, random_share)
+    return counts
 
 
 def learning_phase(steps: Sequence[int], losses: Sequence[float], known: References) -> str:

@@ -48,8 +48,9 @@ def entry(piece, difference, verdict, **more):
 
 @pytest.fixture
 def result():
+    curves = {"train_losses": [[5, 5.5], [10, 5.0]], "held_out_losses": [[10, 5.0]]}
     trials = [
-        {"piece": p, "seed": s, "settings": {}, "steps": 10, "train_losses": [[5, 5.5], [10, 5.0 + s]], "held_out_losses": [[10, 5.0]]}
+        {"piece": p, "seed": s, "settings": {}, "steps": 10, **curves}
         for p in ("plain", "good", "bad")
         for s in (0, 1)
     ]

@@ -25,7 +25,7 @@ def test_the_weights_are_the_given_ones_and_the_moments_new(configured, tokens, 
         course = from_nothing(config, tmp_path / "runs" / "after", tokens, pool, Ranks())
     np.testing.assert_array_equal(course.state.model.parameters.buffer, given.model.parameters.buffer)
     assert course.state.step == 0
-    assert not any(vector.any() for vector in course.state.optimizer)
+    assert not any(vector.any() for vector in course.state.vectors[1:])
 
 
 def test_a_run_from_weights_goes_on_to_the_same_bits(configured, tokens, given):
@@ -51,7 +51,7 @@ def test_a_run_from_weights_goes_on_to_the_same_bits(configured, tokens, given):
 
 
 def test_heads_that_the_weights_lack_are_drawn(configured, tokens, given):
-    model = first_model(configured(run__start="given", model__heads=("mlm", "nsp")), tokens.tokenizer)
+    model = first_model(configured(run__start="given", model__heads=("mlm", "nsp")), tokens)
     fresh = MiniBERT(model.config, seed=0)
     np.testing.assert_array_equal(model.parameters["W_nsp"], fresh.parameters["W_nsp"])
     np.testing.assert_array_equal(model.parameters["W1_1"], given.model.parameters["W1_1"])
@@ -60,9 +60,18 @@ def test_heads_that_the_weights_lack_are_drawn(configured, tokens, given):
 @pytest.mark.parametrize("change", [{"model__hidden_size": 64}, {"model__hidden_act": "relu"}])
 def test_other_architectures_are_refused(configured, tokens, given, change):
     with pytest.raises(ConfigError, match=r"run\.start.*" + next(iter(change)).removeprefix("model__")):
-        first_model(configured(run__start="given", **change), tokens.tokenizer)
+        first_model(configured(run__start="given", **change), tokens)
 
 
 def test_no_such_weights(configured, tokens):
     with pytest.raises(CheckpointError, match="givn"):
-        first_model(configured(run__start="givn"), tokens.tokenizer)
+        first_model(configured(run__start="givn"), tokens)
+
+
+def test_the_decoder_begins_with_the_frequencies_of_the_text(configured, tokens):
+    config = configured(model__decoder_bias_init="unigram")
+    bias = first_model(config, tokens).parameters["b_vocabulary"]
+    ids = np.concatenate([np.asarray(document) for document in tokens.train.documents()])
+    counts = np.array([np.sum(ids == piece) for piece in range(config.model.vocab_size)])
+    counts[list(tokens.tokenizer.special_ids)] = 0
+    np.testing.assert_allclose(bias, np.log((counts + 1) / (counts + 1).sum()), rtol=1e-6)
