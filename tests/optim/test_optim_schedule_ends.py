@@ -31,3 +31,12 @@ def test_last_update_is_one_step_above_0() -> None:
     last, before = rates()[-1], rates()[-2]
     assert last == pytest.approx(before - last, rel=1e-12)
     assert last > 0
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.2, 0.6])
+def test_the_decay_begins_at_the_peak(ratio: float) -> None:
+    """However long the warm-up, the update behind it is one step of the line below the peak."""
+    warmup = round(ratio * STEPS)
+    settings = {"steps": STEPS, "peak": PEAK, "warmup_ratio": ratio}
+    first, second = (learning_rate(warmup + number, **settings) for number in (1, 2))
+    assert PEAK - first == pytest.approx(first - second, rel=1e-9)

@@ -21,6 +21,7 @@ from mini_bert.verification.bugs import (
     normalization,
     optimization,
     positions,
+    rates,
     training,
 )
 from mini_bert.verification.bugs.bug import Bug
@@ -36,6 +37,7 @@ FAMILIES = (
     losses,
     backpropagation,
     optimization,
+    rates,
     training,
     data,
     masking,
