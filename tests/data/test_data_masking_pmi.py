@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from mini_bert.config.schema import Config
-from mini_bert.data import masking_pmi
-from mini_bert.data.masking_pmi import Collocations, _levels, _mutual_information, _Text, find_collocations
+from mini_bert.data import collocation_counts, masking_pmi
+from mini_bert.data.collocation_counts import Text, levels_of, mutual_information
+from mini_bert.data.masking_pmi import Collocations, find_collocations
 from mini_bert.data.tokens import TokenSet, open_tokens
 from mini_bert.errors import ChecksumError, DataError
 from mini_bert.text.wordpiece import WordPiece
@@ -85,10 +86,10 @@ def pmi_by_loops(run: tuple, counts: list[Counter], words: int) -> float:
 def test_counts_and_scores_are_those_of_the_loops(train: TokenSet, letters: WordPiece) -> None:
     longest = 4
     words, counts = counted_by_loops(train, letters, longest)
-    text = _Text.of(train, letters)
+    text = Text.of(train, letters)
     assert len(text.hashes) == words
-    levels = _levels(text, longest)
-    scores = _mutual_information(levels, words)
+    levels = levels_of(text, longest)
+    scores = mutual_information(levels, words)
     for n, (level, score) in enumerate(zip(levels, scores, strict=True), start=1):
         frequent = {run: count for run, count in counts[n - 1].items() if count > 10}
         found = {}
@@ -131,7 +132,7 @@ def test_it_is_counted_once_and_a_damaged_file_is_refused(
     train: TokenSet, letters: WordPiece, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = find_collocations(train, letters, 3, told)
-    monkeypatch.setattr(masking_pmi, "_chosen", lambda *_: pytest.fail("counted again"))
+    monkeypatch.setattr(masking_pmi, "collocations", lambda *_: pytest.fail("counted again"))
     again = find_collocations(train, letters, 3, told)
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -144,12 +145,12 @@ def test_it_is_counted_once_and_a_damaged_file_is_refused(
 
 
 def test_parts_of_the_text_give_the_whole(train: TokenSet, letters: WordPiece, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = _Text.of(train, letters)
-    monkeypatch.setattr(masking_pmi, "_READ_AT_ONCE", 700)
-    for one, other in zip(whole, _Text.of(train, letters), strict=True):
+    whole = Text.of(train, letters)
+    monkeypatch.setattr(collocation_counts, "_READ_AT_ONCE", 700)
+    for one, other in zip(whole, Text.of(train, letters), strict=True):
         np.testing.assert_array_equal(one, other)
-    monkeypatch.setattr(masking_pmi, "COUNTED_TOKENS", train.n_tokens // 3)
-    assert 0.2 < len(_Text.of(train, letters).ids) / len(whole.ids) < 0.34
+    monkeypatch.setattr(collocation_counts, "COUNTED_TOKENS", train.n_tokens // 3)
+    assert 0.2 < len(Text.of(train, letters).ids) / len(whole.ids) < 0.34
 
 
 def test_a_text_without_any_is_refused(tmp_path: Path, letters: WordPiece) -> None:
