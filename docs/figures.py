@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from mini_bert.benchmarks import tables
+from mini_bert.benchmarks import activation_checkpointing, tables
 from mini_bert.benchmarks.result import BenchmarkResult
 from mini_bert.config import reference
-from mini_bert.reports import numerics, pages
+from mini_bert.reports import initial_signal, numerics, pages
 from mini_bert.reports.table import Table
 from mini_bert.verification import certificate_page
 from mini_bert.verification.bugs import page as zoo
@@ -141,6 +141,18 @@ def order() -> str:
     return sample_order.table(tables[0]).markdown() if tables else "(not measured yet)\n"
 
 
+def signal() -> str:
+    """How large the numbers of a fresh network are, in the guide on first values."""
+    signals = initial_signal.read(RESULTS / "initial_signal.json")
+    return "\n".join(initial_signal.table(signals, placement).markdown() for placement in ("post", "pre"))
+
+
+def computed_again() -> str:
+    """Activation checkpointing over depth, in the guide on memory."""
+    result = json.loads((RESULTS / "activation_checkpointing.json").read_bytes())
+    return activation_checkpointing.table(result).markdown()
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "speed": speed,
     "inference": lambda: inference_table(_benchmark()).markdown(),
@@ -150,6 +162,8 @@ FIGURES: dict[str, Callable[[], str]] = {
     "proof": proof,
     "reliability": reliability,
     "order": order,
+    "initial_signal": signal,
+    "activation_checkpointing": computed_again,
     "demo_run": lambda: learned("demo"),
     "hour_run": lambda: learned("hour"),
     **{f"tried_{promise}": partial(tried, promise) for promise in broken.PROMISES},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,6 +138,12 @@ def test_counts_that_are_no_counts(unigram: Any) -> None:
 def test_without_the_head_no_counts_are_needed() -> None:
     config = ModelConfig(**SHAPE, decoder_bias_init="unigram", heads=("classifier",))
     initialize(Parameters(config, np.float32), seed=0)
+
+
+def test_the_example_of_the_guide_is_true() -> None:
+    guide = Path(__file__).parents[2] / "docs" / "guide" / "initialization.md"
+    results = doctest.testfile(str(guide), module_relative=False, encoding="utf-8")
+    assert (results.failed, results.attempted) == (0, 5)
 
 
 def test_another_initialiser_draws_other_numbers_from_the_same_seed() -> None:
