@@ -157,7 +157,7 @@ def train_all(
 def train(recipe: Recipe, config: Config, batches: Sequence[Batch], rate: float) -> TrainingCurve:
     """Train a fresh model of `config` by `recipe`, an update a batch, with this peak learning rate; no dropout.
 
-    Schedule, clipping, optimiser and seed are those of `config`.
+    Schedule, limit of the gradient's norm, AdamW's settings and seed are those of `config`.
     """
     compute, kept = lookup(recipe.compute), lookup(recipe.weights)
     model = with_rounded_parameters(MiniBERT(config.model, seed=config.run.seed), kept)
@@ -191,6 +191,10 @@ def train(recipe: Recipe, config: Config, batches: Sequence[Batch], rate: float)
                 peak=rate,
                 warmup_ratio=config.train.warmup_ratio,
                 schedule=config.train.schedule,
+                warmup_steps=config.train.warmup_steps,
+                min_lr_ratio=config.train.min_lr_ratio,
+                power=config.train.power,
+                decay_ratio=config.train.decay_ratio,
             ),
             beta1=config.optimizer.beta1,
             beta2=config.optimizer.beta2,

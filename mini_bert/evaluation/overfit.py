@@ -97,7 +97,7 @@ def overfit_one_batch(
 
 def _memorising(config: Config, steps: int) -> Config:
     no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    training = {"schedule": "constant", "warmup_ratio": min(0.5, 20 / steps)}
+    training = {"schedule": "constant", "warmup_ratio": min(0.5, 20 / steps), "warmup_steps": None}
     return config.model_copy(
         update={
             "model": config.model.model_copy(update=no_dropout),
