@@ -96,3 +96,9 @@ def test_loss_and_accuracy_both_have_to_be_reached(monkeypatch, loss, accuracy):
 
     monkeypatch.setattr(step_module, "training_step", step)
     assert not overfit_one_batch(CONFIG, one_batch(), 4, threads=1).passed
+
+
+def test_a_warmup_in_steps_of_the_training_is_not_that_of_the_batch():
+    train = CONFIG.train.model_copy(update={"warmup_steps": 100_000})
+    config = CONFIG.model_copy(update={"train": train})
+    assert overfit_one_batch(config, one_batch(), threads=1).passed
