@@ -15,6 +15,8 @@ import numpy as np
 from mini_bert.analysis import depth, loss_scaling, precision, precision_training, reductions
 from mini_bert.analysis.narrow_pass import NarrowScorer, with_rounded_parameters
 from mini_bert.analysis.rounding import FORMATS, Format, lookup, rounded
+from mini_bert.errors import InvalidInputError
+from mini_bert.interop.bert_config import FAITHFUL, model_type
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
 from mini_bert.ops.contract import identity
@@ -70,7 +72,7 @@ def run_numerics(
         Plain values for JSON, of kind `numerics`; what is not finite is None.
 
     Raises:
-        InvalidInputError: a format is unknown, or the model has no MLM head.
+        InvalidInputError: a format is unknown, or the model has no MLM head, or is a variant of BERT.
         DataError: the held-out text makes no row.
     """
     from mini_bert.data.batches import held_out_batches
@@ -79,6 +81,13 @@ def run_numerics(
     told = progress or (lambda what, done, total: None)
     chosen = [lookup(name) for name in formats]
     model.parameters.require_head("mlm")
+    if model_type(model.config) != FAITHFUL:
+        raise InvalidInputError(
+            "MODEL",
+            got="a variant of BERT",
+            expected="BERT's own architecture",
+            advice="The lab does each operation of it over again with fewer bits, and knows no other.",
+        )
     length = min(_LONGEST_ROW, model.config.max_position_embeddings)
     config = config.model_copy(
         update={

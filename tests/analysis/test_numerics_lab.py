@@ -149,6 +149,13 @@ def test_a_model_that_overflows_is_told_about_and_not_a_crash(corpus):
     assert "breaks at layer_0.feed_forward.pre_activation" in text
 
 
+def test_a_variant_is_refused(corpus):
+    _, config, tokens, model = corpus
+    variant = model.config.model_copy(update={"position_embedding_type": "rotary"})
+    with pytest.raises(InvalidInputError, match="a variant of BERT"):
+        run_numerics(MiniBERT(variant, np.float64, tokenizer=tokens.tokenizer), config, tokens, lambda *_: {})
+
+
 def test_a_model_without_the_head_is_refused(corpus):
     _, config, tokens, _ = corpus
     bare = MiniBERT(config.model.model_copy(update={"heads": ()}), dtype=np.float64)
