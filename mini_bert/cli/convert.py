@@ -83,7 +83,7 @@ def convert(
 
 
 def _facts(model: MiniBERT, origin: Origin, held: str, out: Path, dtype: str) -> dict[str, Any]:
-    from mini_bert.interop.bert_config import architecture_of
+    from mini_bert.interop.bert_config import architecture_of, model_type
 
     config = model.config
     return {
@@ -102,6 +102,7 @@ def _facts(model: MiniBERT, origin: Origin, held: str, out: Path, dtype: str) ->
             "folder": str(out),
             "files": sorted(path.name for path in out.iterdir() if path.is_file()),
             "architecture": architecture_of(config.heads),
+            "model_type": model_type(config),
             "heads": list(config.heads),
             "tensors": len(model.parameters),
             "parameters": model.parameters.buffer.size,
@@ -134,5 +135,7 @@ def _print(facts: dict[str, Any]) -> None:
         print(f"       left behind: {names}")
     print(f"wrote  {wrote['folder']}")
     kind = wrote["architecture"] or "a BERT with heads " + ", ".join(wrote["heads"])
+    if wrote["model_type"] != "bert":
+        kind += f", a variant that transformers does not know (model_type {wrote['model_type']})"
     print(f"       {kind}: {wrote['parameters']:,} parameters, {wrote['dtype']}")
     print(f"       {', '.join(wrote['files'])}")

@@ -75,9 +75,18 @@ def test_the_facts_as_json(source: Path, tmp_path: Path, capsys: pytest.CaptureF
     model = MiniBERT.from_pretrained(tmp_path / "out")
     assert facts["wrote"] | {"folder": ""} == {
         "folder": "", "files": FILES, "architecture": "BertForMaskedLM", "heads": ["mlm"], "tensors": 26,
-        "parameters": model.parameters.buffer.size, "dtype": "float32",
+        "parameters": model.parameters.buffer.size, "dtype": "float32", "model_type": "bert",
     }  # fmt: skip
     assert facts["shape"]["pooler"] is False
+
+
+def test_a_variant_stays_one_and_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shape = {"vocab_size": 20, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 12}
+    MiniBERT(ModelConfig(**shape, norm_placement="pre", use_bias=False)).save_pretrained(tmp_path / "in")
+    assert main(["convert", str(tmp_path / "in"), str(tmp_path / "out")]) == 0
+    assert "a variant that transformers does not know (model_type mini-bert)" in capsys.readouterr().out
+    for path in (tmp_path / "in").iterdir():
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize(("heads", "pooler"), [((), True), (("nsp",), True), (("nsp", "mlm"), True), (("mlm",), False)])
