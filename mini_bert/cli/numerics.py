@@ -119,6 +119,7 @@ def _open(folder: Path | None, corpus: Sequence[str], progress: Progress) -> tup
     import numpy as np
 
     from mini_bert.data.tokens import open_tokens
+    from mini_bert.interop.bert_config import FAITHFUL, model_type
     from mini_bert.model.bert import MiniBERT
 
     run = _run_of(folder)
@@ -127,6 +128,12 @@ def _open(folder: Path | None, corpus: Sequence[str], progress: Progress) -> tup
     bert = MiniBERT(config.model, dtype=np.float64) if folder is None else MiniBERT.from_pretrained(folder, np.float64)
     if folder is not None and bert.tokenizer is None:
         raise InvalidInputError("MODEL", got=f"{folder}, a model without a tokenizer", expected="vocab.txt beside it")
+    if model_type(bert.config) != FAITHFUL:
+        raise InvalidInputError(
+            "MODEL",
+            got=f"{folder}, a model of type {model_type(bert.config)}",
+            expected="the faithful architecture, whose every rounding this follows",
+        )
     bert.parameters.require_head("mlm")
     tokens = open_tokens(
         config.data, config.tokenizer, bert.config.vocab_size, tokenizer=bert.tokenizer, progress=progress
