@@ -96,11 +96,11 @@ def overfit_one_batch(
 
 
 def _memorising(config: Config, steps: int) -> Config:
-    no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    changed = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "decoder_bias_init": "zeros"}
     training = {"schedule": "constant", "warmup_ratio": min(0.5, 20 / steps), "warmup_steps": None}
     return config.model_copy(
         update={
-            "model": config.model.model_copy(update=no_dropout),
+            "model": config.model.model_copy(update=changed),
             "train": config.train.model_copy(update=training),
             "optimizer": config.optimizer.model_copy(update={"weight_decay": 0.0}),
         }
