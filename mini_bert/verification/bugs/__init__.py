@@ -22,6 +22,7 @@ from mini_bert.verification.bugs import (
     optimization,
     positions,
     rates,
+    tasks,
     training,
 )
 from mini_bert.verification.bugs.bug import Bug
@@ -41,6 +42,7 @@ FAMILIES = (
     training,
     data,
     masking,
+    tasks,
     evaluation,
 )
 """The files of the zoo, in the order in which a batch meets them."""
