@@ -152,7 +152,7 @@ class Stop(Report):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("kind", ["adafactor", "all"])
+@pytest.mark.parametrize("kind", ["adafactor", "lookahead", "averaged", "all"])
 def test_a_run_that_is_stopped_and_resumed_ends_the_same(kind: str, configured, tokens) -> None:
     optimizer = {f"optimizer__{name}": value for name, value in KINDS[kind].items()}
     settings = {"train__steps": 9, "run__threads": 2, **optimizer}

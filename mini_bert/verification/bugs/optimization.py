@@ -10,6 +10,8 @@ FAMILY = "Optimisation"
 _EQUATIONS = "tests/optim/test_optim_equations.py"
 _SCHEDULE = "tests/optim/test_optim_schedule_ends.py"
 _STEP = "tests/training/test_step_parts.py"
+_RESUMED = "tests/training/test_training_optimizers.py::test_a_run_that_is_stopped_and_resumed_ends_the_same"
+_LOADED = "    state.model.tokenizer = tokens.tokenizer\n"
 
 _CORRECTIONS = """    step_size = lr / (1.0 - beta1**step)
     root_correction = 1.0 / math.sqrt(1.0 - beta2**step)
@@ -286,5 +288,60 @@ BUGS: tuple[Bug, ...] = (
         "peak.",
         place="warmup",
         caught_by=f"{_SCHEDULE}::test_rate_never_rises_after_the_warmup[linear]",
+    ),
+    Bug(
+        name="average-remembers-the-start",
+        title="The average of the parameters gives the initial values a share that fades only slowly",
+        edits=(Edit("optim/averaging.py", "(1.0 - decay) / (1.0 - decay**step)", "1.0 - decay"),),
+        seen="huggingface/pytorch-image-models #1182: with a decay near 1, worse than no averaging. "
+        "PaddlePaddle/Paddle #17677 took the bias out later.",
+        lesson="An average that begins at the initial values still has the share d to the power t of them: with 0.999 "
+        "a third after a thousand steps, and random weights are not a small error. Training is not touched, so the "
+        "training loss is as it should be; only what is evaluated and saved is bad. One then believes that averaging "
+        "does not help, or waits until it does. It is Adam's bias once more, and the same factor takes it out. "
+        "Compare with the weighted mean of all parameters that there were.",
+        place="average_is_the_weighted_mean",
+        caught_by="tests/optim/test_optim_by_loops.py::test_the_average_is_the_weighted_mean_of_all_parameters"
+        "[0.9-adamw]",
+    ),
+    Bug(
+        name="average-resumed-as-parameters",
+        title="A resumed run trains on from the averaged parameters",
+        edits=(
+            Edit(
+                "training/course.py",
+                _LOADED,
+                f"{_LOADED}    state.model.parameters.buffer[...] = state.evaluated.parameters.buffer\n",
+            ),
+        ),
+        seen="Megvii-BaseDetection/YOLOX #1318 and ultralytics/yolov5 #310 saved nothing but the average; "
+        "atomistic-machine-learning/schnetpack #785 saved both and loaded the wrong one.",
+        lesson="The checkpoint of an averaged model holds the average, because that is what people want to load. "
+        "Whoever resumes from it sets the parameters back by hundreds of steps, to a place where no gradient was ever "
+        "taken, beside moments that belong to another. The loss is even lower for a while, since averages are good; "
+        "so the resume looks like a success. Without averaging nothing is wrong. The proof is again the run that was "
+        "not stopped: the raw parameters have to be saved too, and both runs must end with the same bits.",
+        place="averaged",
+        caught_by=f"{_RESUMED}[averaged]",
+    ),
+    Bug(
+        name="slow-weights-not-resumed",
+        title="A resumed run begins with the slow weights of lookahead where the fast ones are",
+        edits=(
+            Edit(
+                "training/course.py",
+                _LOADED,
+                f"{_LOADED}    if 'slow' in state.optimizer:\n"
+                "        state.optimizer['slow'][...] = state.model.parameters.buffer\n",
+            ),
+        ),
+        seen="Wrappers whose slow weights are in no saved state: kozistr/pytorch_optimizer #310, "
+        "lonePatient/lookahead_pytorch #3, CyberZHG/keras-lookahead #2.",
+        lesson="Slow weights are cloned when the wrapper is made, and after a resume it is made anew. So the next "
+        "round begins in its middle, and is pulled back to where the run was stopped instead of to where the round "
+        "began. Where a checkpoint falls on the end of a round, both are the same and nothing is wrong, which hides "
+        "it from every test that saves at a multiple of k. Stop one step beside it.",
+        place="lookahead",
+        caught_by=f"{_RESUMED}[lookahead]",
     ),
 )
