@@ -209,7 +209,12 @@ def _evaluation_bytes(config: Config) -> int:
     rows = max(1, min(config.evaluation.batch_size, config.data.held_out_rows, _SCORED_AT_ONCE // masked))
     n, m, V = rows * config.model.max_position_embeddings, rows * masked, config.model.vocab_size
     in_double = 2 * 2 * _FLOAT * V * min(m, _IN_DOUBLE_AT_ONCE)
-    return _FLOAT * m * V + max(_kept_bytes(config.model, n, m, False, False), in_double)
+    all_kept = _FLOAT * m * V + max(_kept_bytes(config.model, n, m, False, False), in_double)
+    if config.model.position_embedding_type != "relative_key":
+        return all_kept
+    A, T = config.model.num_attention_heads, config.model.max_position_embeddings
+    by_distance = 2 * _FLOAT * n * A * T  # what is added to scores, beside these
+    return max(all_kept, _kept_bytes(config.model, n, 0, False, False) + by_distance)
 
 
 def _kept_bytes(
@@ -233,12 +238,17 @@ def _kept_bytes(
     H, A, I, _, T = _letters(model)
     activation, norm = ACTIVATIONS[model.hidden_act], NORMS[model.norm]
     pre, gated = model.norm_placement == "pre", model.feed_forward == "gated"
+    gates, rotary = (
+        {"none": 0, "head": A, "element": H}[model.attention_gate],
+        model.position_embedding_type == "rotary",
+    )
 
     def block(q: int) -> int:
         kept: int = attention.cost(1, A, q, T, model.head_size).saved_bytes
         kept += norm.cost(n if pre else q, H).saved_bytes + norm.cost(q, H).saved_bytes
         kept += activation.cost(q * I).saved_bytes + _FLOAT * (2 * gated * q * I + pre * (n - q) * H)
         kept += _FLOAT * (2 * n * H + (4 if q == n else 5) * q * H + q * I)  # K and V; Q, context, two outputs; hidden
+        kept += _FLOAT * (bool(gates) * q * (H + gates) + rotary * (n + (q == n) * n) * H)
         if hidden_dropped:
             kept += 2 * dropout.cost(q * H).saved_bytes
         if weights_dropped:

@@ -60,6 +60,15 @@ def traced_peak(function) -> int:
         {"model.intermediate_size": 1500},
         {"model.norm_placement": "pre", "model.norm": "rms_norm", "model.num_hidden_layers": 3},
         {"model.feed_forward": "gated", "model.use_bias": False, **DROPOUT},
+        {"model.position_embedding_type": "rotary", "model.num_hidden_layers": 4},
+        {"model.position_embedding_type": "relative_key", "model.attention_gate": "head"},
+        {"model.position_embedding_type": "t5_bias", "model.attention_gate": "element", "model.num_hidden_layers": 4},
+        {
+            "model.position_embedding_type": "relative_key",
+            "model.max_position_embeddings": 160,
+            "model.num_attention_heads": 8,
+        },
+        {"model.position_embedding_type": "alibi", "model.max_position_embeddings": 160, **DROPOUT},
         {"train.activation_checkpointing": True, "model.num_hidden_layers": 6},
         {
             "train.activation_checkpointing": True,
