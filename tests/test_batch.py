@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mini_bert.batch import Batch
+from mini_bert.batch import Batch, Question
 
 quick = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 ROWS, TOKENS = 6, 4
@@ -51,8 +51,22 @@ def test_rows_of_rows_count_from_the_global_batch() -> None:
 
 def test_a_batch_without_questions_has_none_in_its_parts() -> None:
     part = Batch(np.zeros((3, 2), np.int32)).rows(1, 2)
-    assert part == (part.input_ids, None, None, None, None, 1)
+    assert part == (part.input_ids, None, None, None, None, 1, (), None)
     asked = Batch(np.zeros((3, 2), np.int32), masked_positions=np.array([0, 2])).rows(1, 2)
     assert asked.masked_positions is not None
     assert asked.masked_positions.tolist() == [0]
     assert asked.target_ids is None
+
+
+def test_questions_and_draws_are_cut_between_rows() -> None:
+    words = Question("token_order", np.array([0, 3, 5]), np.array([0, 1, 1]), 2.0, 3)
+    batch = Batch(
+        np.zeros((3, 2), np.int32),
+        masked_positions=np.array([1, 2, 4]),
+        questions=(words,),
+        draws=np.array([0.1, 0.2, 0.3]),
+    )
+    (part,) = batch.rows(1, 3).questions
+    assert (part.positions.tolist(), part.labels.tolist(), part.weight, part.items) == ([1, 3], [1, 1], 2.0, 3)
+    assert batch.rows(1, 3).draws.tolist() == [0.2, 0.3]
+    assert batch.rows(0, 1).questions[0].positions.tolist() == [0]
