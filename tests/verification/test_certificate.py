@@ -293,7 +293,8 @@ def test_a_kink_that_is_near_has_no_differences() -> None:
 def test_conditions_are_all_activations_heads_and_kinds_of_batches() -> None:
     made = list(conditions())
     assert {scenario.model.config.hidden_act for scenario in made} == set(ACTIVATIONS)
-    assert {reading for scenario in made for reading in scenario.cotangents} == {"loss", "tasks", "hidden", *heads.HEADS}
+    read = {reading for scenario in made for reading in scenario.cotangents}
+    assert read == {"loss", "tasks", "hidden", *heads.HEADS}
     assert {scenario.dropout is None for scenario in made} == {True, False}
     assert {scenario.batch.attention_mask is None for scenario in made} == {True, False}
     assert {scenario.batch.token_type_ids is None for scenario in made} == {True, False}
