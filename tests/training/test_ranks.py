@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from mini_bert.batch import Batch
+from mini_bert.batch import Batch, Question
 from mini_bert.config.schema import ModelConfig
 from mini_bert.errors import ConfigError, DataError, MissingExtraError, RanksDifferError
 from mini_bert.model.bert import MiniBERT
@@ -126,6 +126,32 @@ def test_number_of_ranks_changes_no_bit(ranks: int, shards: int, dtype: Any) -> 
             return [copied(pool.gradients(model, batch, DROPOUT)) for _ in range(2)]
 
     assert on_ranks(ranks, train) == [[expected, expected]] * ranks
+
+
+@pytest.mark.parametrize(("ranks", "shards"), [(2, 2), (2, 3), (3, 7), (5, 9)])
+def test_number_of_ranks_changes_no_bit_of_several_tasks(ranks: int, shards: int) -> None:
+    config = ModelConfig(**model_of().config.model_dump() | {"heads": ("mlm", "nsp", "std")})
+    model, batch = MiniBERT(config), batch_of()
+    shown = np.setdiff1d(np.arange(ROWS * 8), batch.masked_positions)
+    asked = (("next_sentence", np.arange(0, ROWS * 8, 16)), ("token_order", shown))
+    batch = batch._replace(
+        questions=(
+            Question("masked_lm", batch.masked_positions, batch.target_ids, 1.0, 20),
+            *(Question(task, positions, positions % 2, 0.5, positions.size) for task, positions in asked),
+        )
+    )
+
+    def everything(total: ShardSum) -> tuple[Any, ...]:
+        return copied(total), total.tasks, total.total_loss
+
+    with ShardPool(1, shards) as pool:
+        expected = everything(pool.gradients(model, batch, DROPOUT))
+
+    def train(mine: Ranks) -> tuple[Any, ...]:
+        with ShardPool(2, shards, ranks=mine) as pool:
+            return everything(pool.gradients(model, batch, DROPOUT))
+
+    assert on_ranks(ranks, train) == [expected] * ranks
 
 
 def test_an_error_on_one_rank_is_raised_on_all_and_the_next_batch_is_right() -> None:
