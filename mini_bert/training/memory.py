@@ -238,10 +238,8 @@ def _kept_bytes(
     H, A, I, _, T = _letters(model)
     activation, norm = ACTIVATIONS[model.hidden_act], NORMS[model.norm]
     pre, gated = model.norm_placement == "pre", model.feed_forward == "gated"
-    gates, rotary = (
-        {"none": 0, "head": A, "element": H}[model.attention_gate],
-        model.position_embedding_type == "rotary",
-    )
+    gates = {"none": 0, "head": A, "element": H}[model.attention_gate]
+    rotary = model.position_embedding_type == "rotary"
 
     def block(q: int) -> int:
         kept: int = attention.cost(1, A, q, T, model.head_size).saved_bytes
