@@ -348,7 +348,7 @@ BUGS: tuple[Bug, ...] = (
             Edit("training/loop.py", _BEFORE_THE_STEPS, f"{_BEFORE_THE_STEPS}    first = state.step\n"),
             Edit(
                 "training/loop.py",
-                "course.stream.batch(state.step + course.health.batch_offset)",
+                "course.next_batch()",
                 "course.stream.batch(state.step - first)",
             ),
         ),
