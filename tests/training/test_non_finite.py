@@ -277,8 +277,8 @@ def test_a_step_that_is_finite_looks_for_nothing(monkeypatch: pytest.MonkeyPatch
 
 def test_a_finite_gradient_whose_norm_overflows_is_skipped_and_named() -> None:
     class Pool(ShardPool):
-        def gradients(self, *arguments: Any) -> ShardSum:
-            total = super().gradients(*arguments)
+        def gradients(self, *arguments: Any, **options: Any) -> ShardSum:
+            total = super().gradients(*arguments, **options)
             Parameters(CONFIG, buffer=total.gradient)["W_V_1"][...] = 3e19
             return total
 

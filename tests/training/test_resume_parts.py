@@ -52,10 +52,10 @@ def runs(corpus: Path, tokens: Any, tmp_path_factory: pytest.TempPathFactory) ->
         seen[-1]["rate"] = result.lr
         return result
 
-    def watched_gradients(self: Any, model: Any, batch: Any, dropout: Any = None) -> Any:
+    def watched_gradients(self: Any, model: Any, batch: Any, dropout: Any = None, **options: Any) -> Any:
         if seen and "rate" not in seen[-1]:  # within a step: gradients are also computed to time them
             seen[-1]["dropout"] = tuple(dropout)
-        return gradients(self, model, batch, dropout)
+        return gradients(self, model, batch, dropout, **options)
 
     def run(name: str, report: Report, resume: str | None = None) -> None:
         settings = {

@@ -133,8 +133,8 @@ def test_records_are_means_over_all_masked_tokens(configured, tokens, monkeypatc
     seen = []
     gradients = ShardPool.gradients
 
-    def watched(self, model, batch, dropout=None):
-        sums = gradients(self, model, batch, dropout)
+    def watched(self, model, batch, dropout=None, **options):
+        sums = gradients(self, model, batch, dropout, **options)
         seen.append((sums.loss_sum, sums.n_masked, sums.n_correct))
         return sums
 
@@ -460,8 +460,8 @@ def poisoned(monkeypatch):
     gradients = ShardPool.gradients
 
     def poison(steps):
-        def poisoned_gradients(self, model, batch, dropout):
-            sums = gradients(self, model, batch, dropout)
+        def poisoned_gradients(self, model, batch, dropout, **options):
+            sums = gradients(self, model, batch, dropout, **options)
             return sums._replace(loss_sum=math.nan) if dropout.step in steps else sums
 
         monkeypatch.setattr(ShardPool, "gradients", poisoned_gradients)

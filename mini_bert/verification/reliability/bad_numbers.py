@@ -180,8 +180,8 @@ def _in_parameter(state: TrainingState, name: str, value: float) -> Iterator[Non
 def _in_sum(name: str, value: float) -> Iterator[None]:
     ordinary = ShardPool.gradients
 
-    def gradients(pool: ShardPool, model: MiniBERT, *rest: Any) -> ShardSum:
-        total = ordinary(pool, model, *rest)
+    def gradients(pool: ShardPool, model: MiniBERT, *rest: Any, **options: Any) -> ShardSum:
+        total = ordinary(pool, model, *rest, **options)
         view = Parameters(model.config, buffer=total.gradient)[name]
         view.flat[view.size // 2] = value
         return total
