@@ -27,6 +27,7 @@ from mini_bert.config.schema import Config
 from mini_bert.data.tokens import TokenCorpus
 from mini_bert.errors import InvalidInputError
 from mini_bert.machine import available_cores
+from mini_bert.model.tasks import with_task_heads
 from mini_bert.training.course import Course, from_checkpoint, from_nothing
 from mini_bert.training.memory import choose_in_flight, require_room
 from mini_bert.training.parallel import ShardPool
@@ -94,6 +95,7 @@ def search(config: Config, tokens: TokenCorpus, checkpoint: Path | None = None, 
         ConfigError: too little memory, or settings that are not those of the checkpoint.
         DataError: texts or vocabulary are not those of the checkpoint.
     """
+    config = with_task_heads(config)
     threads = config.run.threads or available_cores()
     in_flight = choose_in_flight(config, threads)
     require_room(config, in_flight)
