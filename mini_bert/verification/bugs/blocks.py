@@ -66,7 +66,7 @@ BUGS: tuple[Bug, ...] = (
         seen="pytorch/pytorch #61165 (the first norm_first), tracel-ai/burn #1056, dmlc/gluon-nlp #1488, "
         "Howuhh/faster-trajectory-transformer #3.",
         lesson="x = norm(x), then x + attention(x): one variable is reused, and the straight way through the network, "
-        "for which pre-LN was made, is gone. All shapes and all gradients are right, and it trains. Deep models need the "
+        "for which pre-LN was made, is gone. All shapes and gradients are right, and it trains. Deep models need the "
         "warm-up again that pre-LN was to spare. Set every sublayer's output to 0: the stream has to come out as it "
         "went in, to the bit.",
         place="pre_norm_block",
