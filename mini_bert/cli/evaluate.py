@@ -87,9 +87,11 @@ def _open(config: Config, tokenizer: Any, progress: Any) -> TokenCorpus:
 
 
 def _overfit(config: Config, tokens: TokenCorpus, progress: Any, json: bool) -> int:
+    from mini_bert.config.schema import CurriculumConfig
     from mini_bert.data.batches import BatchStream
     from mini_bert.evaluation.overfit import overfit_one_batch
 
+    config = config.model_copy(update={"curriculum": CurriculumConfig()})  # one batch has no order
     result = overfit_one_batch(
         config,
         BatchStream(tokens.train, config, tokens.tokenizer).batch(0),

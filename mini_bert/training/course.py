@@ -31,6 +31,7 @@ from mini_bert.training.reference_losses import reference_of
 from mini_bert.training.resuming import (
     Beginning,
     check_same_data,
+    check_same_reference,
     check_same_training,
     data_sha256,
 )
@@ -77,13 +78,13 @@ class Course:
 
     def next_batch(self) -> Batch:
         """The batch of the step that comes, masked at the rate of now."""
-        return self.stream.batch(self.state.step + self.health.batch_offset, self.masking_rate)
+        step = self.state.step
+        return self.stream.batch(step + self.health.batch_offset, self.masking_rate(step))
 
-    @property
-    def masking_rate(self) -> float:
-        """The share of the tokens that the step that comes hides."""
+    def masking_rate(self, step: int) -> float:
+        """The share of the tokens that is hidden in the batch behind `step`; an adaptive rate as it is now."""
         follows = self.progress.masking
-        return self.stream.rate(self.state.step + self.health.batch_offset) if follows is None else follows.rate
+        return self.stream.rate(step + self.health.batch_offset) if follows is None else follows.rate
 
     def save(self, in_turn: bool = False) -> Path:
         """Write a checkpoint; on every rank, of which the first writes.
@@ -194,6 +195,7 @@ def from_checkpoint(
     check_same_data(promised, tokens, beginning.checkpoint)
     state.model.tokenizer = tokens.tokenizer
     course = _course(config, run, state, tokens, pool, ranks)
+    check_same_reference(promised, course.facts, beginning.checkpoint)
     changes = []
     for name, before in promised["environment"].items():
         now = course.facts["environment"].get(name)
@@ -266,6 +268,8 @@ def _course(
     ranks.same("the data", facts["data_sha256"])
     ranks.same("the tokenizer", tokens.tokenizer.fingerprint)
     reference = reference_of(config, tokens.tokenizer, pool.threads)
+    if reference is not None:
+        facts["reference_sha256"] = reference.fingerprint
     stream = BatchStream(tokens.train, config, tokens.tokenizer, reference=reference)
     known = references_of(
         tokens.train.documents(),

@@ -188,7 +188,7 @@ def _measured(course: Course, journal: Journal, lr: float) -> dict[str, Any]:
         "epoch": course.stream.epoch(step - 1 + course.health.batch_offset),
         **measured,
         "lr": lr,
-        **({} if course.config.masking.rate_schedule == "fixed" else {"masking_rate": course.masking_rate}),
+        **({} if course.config.masking.rate_schedule == "fixed" else {"masking_rate": course.masking_rate(step - 1)}),
         "tokens": progress.tokens,
         "seconds": progress.seconds,
         "seconds_left": steps_left * progress.seconds / step,

@@ -172,6 +172,18 @@ def check_same_data(manifest: Mapping[str, Any], tokens: TokenCorpus, checkpoint
             )
 
 
+def check_same_reference(manifest: Mapping[str, Any], facts: Mapping[str, Any], checkpoint: Path) -> None:
+    """Raise DataError where the model whose losses order the rows is not the one that the checkpoint was trained by."""
+    before, now = (str(facts.get("reference_sha256")) for facts in (manifest, facts))
+    if before != now:
+        raise DataError(
+            "curriculum.reference",
+            got=f"a model with the sha256 {now[:12]}…",
+            expected=f"{before[:12]}…, as {checkpoint} was trained with",
+            advice="A run that has trained on is another reference: name the checkpoint's folder.",
+        )
+
+
 def with_steps(config: Config, steps: int) -> Config:
     """The configuration with the number of steps settled."""
     return config.model_copy(update={"train": config.train.model_copy(update={"steps": steps, "minutes": None})})

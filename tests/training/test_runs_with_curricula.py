@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from mini_bert.data.batches import held_out_batches
-from mini_bert.errors import ConfigError
+from mini_bert.errors import ConfigError, DataError
 from mini_bert.evaluation.masked_lm import evaluate_masked_lm
 from mini_bert.training.metrics_log import read_metrics
 from mini_bert.training.pretrain import pretrain
@@ -101,3 +101,32 @@ def test_a_time_budget_becomes_steps_that_a_schedule_counts_in(configured, token
     a_step = 0.3 / (result.steps - 1)
     assert found[0] == pytest.approx(0.4, abs=1.01 * a_step)
     assert found[-1] == pytest.approx(0.1)
+
+
+def test_a_scheduled_rate_is_logged_as_it_was_used(configured, tokens):
+    settings = {"masking__rate_schedule": "linear", "masking__rate": 0.4, "masking__final_rate": 0.1}
+    result = pretrain(configured(run__name="logged", train__log_every=1, **settings), tokens=tokens)
+    logged = rates(result)
+    steps = len(logged)
+    assert logged == pytest.approx([0.4 + (0.1 - 0.4) * step / (steps - 1) for step in range(steps)])
+
+
+def test_a_reference_that_trains_on_is_another_one(configured, tokens):
+    reference = pretrain(configured(run__name="reference", train__steps=8), tokens=tokens)
+    settings = {"curriculum__kind": "loss", "curriculum__reference": str(reference.checkpoint), "train__steps": 12}
+    first = pretrain(configured(run__name="ordered", **settings), tokens=tokens, report=Stop(5))
+    assert first.step == 5
+    settings["curriculum__reference"] = "reference"
+    with pytest.raises(ConfigError, match=r"curriculum\.reference"):
+        pretrain(configured(run__name="ordered", run__resume="auto", **settings), tokens=tokens)
+
+    named = {**settings, "run__name": "by-name"}
+    pretrain(configured(**named), tokens=tokens, report=Stop(5))
+    pretrain(configured(run__name="more", run__start="reference", train__steps=3), tokens=tokens)
+    weights = reference.checkpoint
+    other = reference.run.parent / "more" / "checkpoints" / "checkpoint-3"
+    other.rename(weights.parent / "checkpoint-9")
+    for pointer in (reference.run / "latest",):
+        pointer.write_text("checkpoint-9\n")
+    with pytest.raises(DataError, match=r"curriculum\.reference.*another reference"):
+        pretrain(configured(**named, run__resume="auto"), tokens=tokens)
