@@ -14,9 +14,12 @@ from functools import partial
 from pathlib import Path
 
 from mini_bert.benchmarks import activation_checkpointing, tables
+from mini_bert.benchmarks.race import tables as race_tables
+from mini_bert.benchmarks.race.result import RaceResult
 from mini_bert.benchmarks.result import BenchmarkResult
 from mini_bert.config import reference
 from mini_bert.reports import initial_signal, numerics, pages
+from mini_bert.reports.study import study_block
 from mini_bert.reports.table import Table
 from mini_bert.verification import certificate_page
 from mini_bert.verification.bugs import page as zoo
@@ -153,6 +156,17 @@ def computed_again() -> str:
     return activation_checkpointing.table(result).markdown()
 
 
+def race() -> str:
+    """Time to a held-out loss beside transformers."""
+    path = RESULTS / "race.json"
+    return race_tables.table(RaceResult.read(path)).markdown() if path.exists() else "(not run yet)\n"
+
+
+def studied(path: Path) -> str:
+    """All tables of one study."""
+    return study_block(pages.read_result(path))
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "speed": speed,
     "inference": lambda: inference_table(_benchmark()).markdown(),
@@ -164,6 +178,8 @@ FIGURES: dict[str, Callable[[], str]] = {
     "order": order,
     "initial_signal": signal,
     "activation_checkpointing": computed_again,
+    "race": race,
+    **{f"study_{path.stem}": partial(studied, path) for path in sorted((RESULTS / "studies").glob("*.json"))},
     "demo_run": lambda: learned("demo"),
     "hour_run": lambda: learned("hour"),
     **{f"tried_{promise}": partial(tried, promise) for promise in broken.PROMISES},

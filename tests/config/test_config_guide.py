@@ -51,7 +51,7 @@ def test_the_table_names_every_setting_once():
         ("train", "steps", "integer ≥ 1, null"),
         ("train", "in_flight", "auto, integer ≥ 1"),
         ("model", "vocab_size", "integer ≥ 6 and ≤ 1,048,576"),
-        ("model", "heads", "list of mlm, nsp, classifier, token_classifier"),
+        ("model", "heads", "list of mlm, nsp, sop, std, rtd, classifier, token_classifier"),
         ("tokenizer", "strip_accents", "true, false, null"),
         ("data", "corpus", "list of texts"),
         ("run", "seed", "integer ≥ 0 and < 2^64"),
