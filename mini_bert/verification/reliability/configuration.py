@@ -32,8 +32,15 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "lr_cut_after_skips": (None, 1, 2, 3, 4, 2),
     "mask_share": (0.1, 0.2, 0.3, 0.4, 0.5, 0.6),
     "random_share": (0.15, 0.16, 0.17, 0.18, 0.19, 0.1),
+    "rope_theta": (10.0, 20.0, 30.0, 40.0, 50.0, 60.0),
+    "relative_attention_num_buckets": (4, 8, 16, 24, 48, 64),
+    "relative_attention_max_distance": (16, 32, 64, 100, 200, 300),
+    "masking.kind": ("token", "whole_word", "span", "ngram", "frequency", "pmi"),
+    "curriculum.kind": ("none", "length", "rarity", "length", "none", "rarity"),
+    "patterns": (("a",), ("b", "c"), (".*ing",), ("e, f",), ("g",), ("h|i",)),
+    "adaptive_range": ((0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (0.6, 0.7)),
 }
-"""Where values have to fit to others, or are of several types."""
+"""Where values have to fit to others, or are of several types; by the setting's name, or by section and name."""
 
 
 class Setting(NamedTuple):
@@ -60,7 +67,7 @@ def settings() -> list[Setting]:
         for name in values:
             annotation = kind.model_fields[name].annotation
             parts = list(_parts(annotation))
-            own = _VALUES.get(name) or _values(parts)
+            own = _VALUES.get(f"{section}.{name}") or _VALUES.get(name) or _values(parts)
             plain = tuple if isinstance(kind.model_fields[name].default, tuple) else str if str in parts else object
             found.append(Setting(section, name, own, plain))
     return found
@@ -187,8 +194,9 @@ def _plain(value: Any) -> Any:
 def _text(value: Any) -> str:
     """A value as a variable holds it."""
     if isinstance(value, tuple):
-        plain = value and not any("," in item for item in value)
-        return ",".join(value) if plain else yaml.safe_dump(list(value), default_flow_style=True).strip()
+        items = [str(item) for item in value]
+        plain = items and not any("," in item for item in items)
+        return ",".join(items) if plain else yaml.safe_dump(list(value), default_flow_style=True).strip()
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
