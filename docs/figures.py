@@ -21,6 +21,7 @@ from mini_bert.config import reference
 from mini_bert.reports import initial_signal, numerics, pages
 from mini_bert.reports.study import study_block
 from mini_bert.reports.table import Table
+from mini_bert.studies.plan import study_names
 from mini_bert.verification import certificate_page
 from mini_bert.verification.bugs import page as zoo
 from mini_bert.verification.certificate import Certificate
@@ -162,9 +163,10 @@ def race() -> str:
     return race_tables.table(RaceResult.read(path)).markdown() if path.exists() else "(not run yet)\n"
 
 
-def studied(path: Path) -> str:
+def studied(name: str) -> str:
     """All tables of one study."""
-    return study_block(pages.read_result(path))
+    path = RESULTS / "studies" / f"{name}.json"
+    return study_block(pages.read_result(path)) if path.exists() else "(not run yet)\n"
 
 
 FIGURES: dict[str, Callable[[], str]] = {
@@ -179,7 +181,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "initial_signal": signal,
     "activation_checkpointing": computed_again,
     "race": race,
-    **{f"study_{path.stem}": partial(studied, path) for path in sorted((RESULTS / "studies").glob("*.json"))},
+    **{f"study_{name}": partial(studied, name) for name in study_names()},
     "demo_run": lambda: learned("demo"),
     "hour_run": lambda: learned("hour"),
     **{f"tried_{promise}": partial(tried, promise) for promise in broken.PROMISES},
