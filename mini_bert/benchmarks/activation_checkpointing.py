@@ -24,10 +24,11 @@ from mini_bert.atomic_files import write_synced
 from mini_bert.batch import Batch
 from mini_bert.benchmarks.result import Quartiles
 from mini_bert.config.schema import ModelConfig
-from mini_bert.errors import MiniBertError, MissingExtraError
+from mini_bert.errors import MiniBertError
 from mini_bert.machine import blas_kernel
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
+from mini_bert.reports.drawing import drawn
 from mini_bert.reports.table import Table
 
 ROWS, MASKED = 16, 0.15
@@ -126,15 +127,8 @@ def draw(result: dict[str, Any], path: Path) -> None:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        advice = 'Install it: pip install "mini-bert[plots]".'
-        raise MissingExtraError(path.name, got="no matplotlib", expected="the extra `plots`", advice=advice) from error
     depths = [entry["layers"] for entry in result["entries"]]
-    with rc_context({"svg.hashsalt": "mini-bert", "font.size": 9, "svg.fonttype": "none"}):
-        figure = Figure(figsize=(8, 3))
+    with drawn(path, width=8, height=3, font_size=9) as figure:
         memory, duration = (figure.add_axes((left, 0.17, 0.38, 0.7)) for left in (0.08, 0.58))
         for way, color, words in (
             ("kept", "#b8b8b8", "everything kept"),
@@ -151,7 +145,6 @@ def draw(result: dict[str, Any], path: Path) -> None:
             axes.set_title(title, fontsize=9, loc="left")
             axes.spines[["top", "right"]].set_visible(False)
         memory.legend(frameon=False)
-        figure.savefig(path, metadata={"Date": None})
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mini_bert.benchmarks.result import BenchmarkResult, Entry, Quartiles
 from mini_bert.benchmarks.tables import PRODUCTS
-from mini_bert.errors import MissingExtraError
+from mini_bert.reports.drawing import drawn
 
 _PLACES = ((0.245, 0.245), (0.64, 0.13), (0.83, 0.155))
 """Left edge and width of the three axes, as shares of the figure."""
@@ -21,19 +21,9 @@ def draw(result: BenchmarkResult, folder: Path) -> list[Path]:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "benchmark.svg",
-            got="no matplotlib",
-            expected="the extra `plots`",
-            advice='Install it: pip install "mini-bert[plots]".',
-        ) from error
     written = [folder / "benchmark.svg", folder / "benchmark.png"]
-    with rc_context({"svg.hashsalt": "mini-bert", "font.size": 9, "svg.fonttype": "none"}):
-        figure = Figure(figsize=(13, 5.2))  # placed by hand: an automatic layout is not the same to the last digit
+    with drawn(*written, width=13, height=5.2, font_size=9) as figure:
+        # Placed by hand: an automatic layout is not the same to the last digit.
         speed, memory, scaling = (figure.add_axes((left, 0.14, width, 0.74)) for left, width in _PLACES)
         _speed(speed, result)
         _memory(memory, result)
@@ -45,8 +35,6 @@ def draw(result: BenchmarkResult, folder: Path) -> list[Path]:
             ha="left",
             fontsize=11,
         )
-        figure.savefig(written[0], metadata={"Date": None})
-        figure.savefig(written[1], dpi=144)
     return written
 
 

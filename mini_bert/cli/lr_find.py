@@ -45,7 +45,8 @@ def lr_find(
     """
     from mini_bert.cli.progress import preparation
     from mini_bert.data.tokens import open_tokens
-    from mini_bert.reports.learning_rate_curve import require_matplotlib, to_json, write
+    from mini_bert.reports.drawing import require_matplotlib
+    from mini_bert.reports.learning_rate_curve import to_json, write
     from mini_bert.training.lr_finder import Point, search
 
     if out is not None:

@@ -57,8 +57,9 @@ def numerics(
     from mini_bert.analysis.numerics import DEFAULT_FORMATS, run_numerics
     from mini_bert.analysis.rounding import lookup
     from mini_bert.cli.progress import preparation
+    from mini_bert.reports.drawing import require_matplotlib
     from mini_bert.reports.numerics import findings
-    from mini_bert.reports.numerics_picture import require_matplotlib, write_numerics
+    from mini_bert.reports.numerics_picture import write_numerics
     from mini_bert.reports.quantities import duration
 
     for name in formats:

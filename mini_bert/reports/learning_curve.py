@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mini_bert.errors import InvalidInputError, MissingExtraError
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from mini_bert.errors import InvalidInputError
+from mini_bert.reports.drawing import drawn
 
 _BLUE, _ORANGE, _GREY = "#3b6ea8", "#c8642b", "#888888"
 
@@ -29,52 +27,34 @@ def learning_curve(
         InvalidInputError: no record has a loss, or another ending.
         MissingExtraError: matplotlib is not installed.
     """
-    if path.suffix not in (".svg", ".png"):
-        raise InvalidInputError("path", got=path.name, expected="a name that ends in .svg or .png")
     train, held_out = (
         [r for r in records if r.get("kind", "train") == kind and r.get("loss") is not None and "step" in r]
         for kind in ("train", "evaluation")
     )
     if not train and not held_out:
         raise InvalidInputError("records", got="no loss", expected="records with step and loss")
-    figure = _figure()
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-    for axes, key in ((above, "loss"), (below, "accuracy")):
-        scale = 1 if key == "loss" else 100
-        for label, lines, style in (
-            ("training", train, {"color": _BLUE, "linewidth": 0.8}),
-            ("held out", held_out, {"color": _ORANGE, "marker": "o", "markersize": 4}),
-        ):
-            points = [(r["step"], scale * value) for r in lines if (value := r.get(key, r.get("top1"))) is not None]
-            if points:
-                axes.plot(*zip(*points, strict=True), label=label, **style)
-    for label, loss in (levels or {}).items():
-        above.axhline(loss, color=_GREY, linewidth=0.8, linestyle="--")
-        above.annotate(
-            label, (1, loss), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=_GREY, fontsize=8
-        )
-    above.set_ylabel("loss, nats a masked token")
-    below.set_ylabel("masked accuracy, %")
-    below.set_xlabel("steps")
-    below.set_ylim(bottom=0)
-    above.legend(frameon=False)
-    above.set_title(title)
-    for axes in (above, below):
-        axes.spines[["top", "right"]].set_visible(False)
-    # No date and no random ids: the same records give the same file.
-    metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}
-    import matplotlib
-
-    with matplotlib.rc_context({"svg.hashsalt": "mini-bert", "svg.fonttype": "none"}):
-        figure.savefig(path, metadata=metadata, dpi=150)
+    with drawn(path, width=7, height=5.5, layout="constrained", dpi=150) as figure:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        for axes, key in ((above, "loss"), (below, "accuracy")):
+            scale = 1 if key == "loss" else 100
+            for label, lines, style in (
+                ("training", train, {"color": _BLUE, "linewidth": 0.8}),
+                ("held out", held_out, {"color": _ORANGE, "marker": "o", "markersize": 4}),
+            ):
+                points = [(r["step"], scale * value) for r in lines if (value := r.get(key, r.get("top1"))) is not None]
+                if points:
+                    axes.plot(*zip(*points, strict=True), label=label, **style)
+        for label, loss in (levels or {}).items():
+            above.axhline(loss, color=_GREY, linewidth=0.8, linestyle="--")
+            above.annotate(
+                label, (1, loss), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=_GREY, fontsize=8
+            )
+        above.set_ylabel("loss, nats a masked token")
+        below.set_ylabel("masked accuracy, %")
+        below.set_xlabel("steps")
+        below.set_ylim(bottom=0)
+        above.legend(frameon=False)
+        above.set_title(title)
+        for axes in (above, below):
+            axes.spines[["top", "right"]].set_visible(False)
     return path
-
-
-def _figure() -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "matplotlib", got="not installed", expected="the extra `plots`", advice='pip install "mini-bert[plots]"'
-        ) from error
-    return Figure(figsize=(7, 5.5), layout="constrained")

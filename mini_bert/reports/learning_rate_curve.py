@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mini_bert.atomic_files import replace_file, storage_errors
-from mini_bert.errors import InvalidInputError, MissingExtraError
+from mini_bert.errors import InvalidInputError
+from mini_bert.reports.drawing import drawn, require_matplotlib
 from mini_bert.training.lr_finder import LearningRateCurve, Point, Proposal
 
 if TYPE_CHECKING:
@@ -77,30 +78,11 @@ def to_json(curve: LearningRateCurve) -> dict[str, Any]:
     }
 
 
-def require_matplotlib() -> None:
-    """Say now, and not after minutes of work, that the picture cannot be drawn.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "matplotlib", got="not installed", expected="the extra `plots`", advice='pip install "mini-bert[plots]"'
-        ) from error
-
-
 def _write_picture(curve: LearningRateCurve, path: Path, title: str) -> None:
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    _draw(axes, curve.points, curve.proposal)
-    axes.set_title(title, fontsize=10)
-    with matplotlib.rc_context({"svg.hashsalt": "mini-bert", "svg.fonttype": "none"}):
-        figure.savefig(path, metadata={"Date": None})  # no date and no random ids: the same curve, the same file
+    with drawn(path, width=7, height=4, layout="constrained") as figure:
+        axes = figure.subplots()
+        _draw(axes, curve.points, curve.proposal)
+        axes.set_title(title, fontsize=10)
 
 
 def _drawable(points: Sequence[Point]) -> list[Point]:

@@ -13,7 +13,7 @@ from mini_bert.analysis.learning_rate_sensitivity import (
     trials_of_study,
 )
 from mini_bert.errors import InvalidInputError
-from mini_bert.reports.learning_rate_curve import require_matplotlib
+from mini_bert.reports.drawing import drawn
 from mini_bert.reports.quantities import number
 from mini_bert.reports.table import NOTHING, Table
 
@@ -68,21 +68,12 @@ def sensitivity_picture(found: Sensitivity, path: Path, title: str = "") -> Path
         InvalidInputError: another ending, or every trial diverged.
         MissingExtraError: matplotlib is not installed.
     """
-    if path.suffix not in (".svg", ".png"):
-        raise InvalidInputError("path", got=path.name, expected="a name that ends in .svg or .png")
     if found.best_loss is None:
         raise InvalidInputError("trials", got="none that has a loss", expected="at least one")
-    require_matplotlib()
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    _draw(axes, found, found.best_loss)
-    axes.set_title(title, fontsize=10)
-    metadata = {"Date": None} if path.suffix == ".svg" else {"Software": None}  # the same result, the same file
-    with matplotlib.rc_context({"svg.hashsalt": "mini-bert", "svg.fonttype": "none"}):
-        figure.savefig(path, metadata=metadata, dpi=150)
+    with drawn(path, width=7, height=4, layout="constrained", dpi=150) as figure:
+        axes = figure.subplots()
+        _draw(axes, found, found.best_loss)
+        axes.set_title(title, fontsize=10)
     return path
 
 

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mini_bert.errors import MissingExtraError, StorageError
+from mini_bert.errors import StorageError
+from mini_bert.reports.drawing import drawn
 from mini_bert.reports.numerics_forward import contributions
 
 if TYPE_CHECKING:
@@ -48,35 +49,15 @@ def write_numerics(result: Result, folder: Path) -> list[Path]:
         MissingExtraError: matplotlib is not installed.
         StorageError: the folder cannot be written.
     """
-    import matplotlib
-
-    figure = _figure(result)
     paths = [folder / f"numerics.{ending}" for ending in ("json", "svg", "png")]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         paths[0].write_text(_json(result), encoding="utf-8")
-        with matplotlib.rc_context({"svg.hashsalt": "mini-bert", "svg.fonttype": "none"}):
-            figure.savefig(
-                paths[1], metadata={"Date": None}
-            )  # no date and no random ids: the same result, the same file
-            figure.savefig(paths[2], metadata={"Software": None}, dpi=110)
+        with drawn(*paths[1:], width=13, height=12.5, layout="constrained", dpi=110) as figure:
+            _draw(figure, result)
     except OSError as error:
         raise StorageError(str(folder), got=error.strerror, expected="a folder that can be written") from error
     return paths
-
-
-def require_matplotlib() -> None:
-    """Say now, and not after minutes of work, that the picture cannot be drawn.
-
-    Raises:
-        MissingExtraError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError(
-            "matplotlib", got="not installed", expected="the extra `plots`", advice='pip install "mini-bert[plots]"'
-        ) from error
 
 
 def _json(result: Result) -> str:
@@ -85,10 +66,7 @@ def _json(result: Result) -> str:
     return re.sub(r"[\[{][^\[\]{}]*[\]}]", lambda match: re.sub(r"\s*\n\s*", " ", match[0]), text) + "\n"
 
 
-def _figure(result: Result) -> Figure:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 12.5), layout="constrained")
+def _draw(figure: Figure, result: Result) -> None:
     figure.get_layout_engine().set(hspace=0.05, wspace=0.04)  # type: ignore[union-attr]
     panels = figure.subplot_mosaic(
         [["way"] * 3, ["operations", "gradients", "scales"], ["training", "lost", "depth"]],
@@ -109,7 +87,6 @@ def _figure(result: Result) -> Figure:
         axes.title.set_fontsize(10)
         axes.title.set_ha("left")
         axes.title.set_position((0.0, 1.0))
-    return figure
 
 
 def _draw_way(axes: Axes, result: Result) -> None:

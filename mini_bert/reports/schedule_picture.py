@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mini_bert.optim.schedules import learning_rate
-from mini_bert.reports.learning_rate_curve import require_matplotlib
+from mini_bert.reports.drawing import drawn
 
 _STEPS = 400
 _BLUE, _GREY = "#3b6ea8", "#b8b8b8"
@@ -40,13 +40,8 @@ def draw_schedules(path: Path) -> Path:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    require_matplotlib()
-    import matplotlib
-    from matplotlib.figure import Figure
-
     shares = [step / _STEPS for step in range(1, _STEPS + 1)]
-    with matplotlib.rc_context({"svg.hashsalt": "mini-bert", "svg.fonttype": "none", "font.size": 9}):
-        figure = Figure(figsize=(11, 4.6))
+    with drawn(path, width=11, height=4.6, font_size=9) as figure:
         panels = figure.subplots(2, 4, sharex=True, sharey=True)
         figure.subplots_adjust(0.05, 0.1, 0.99, 0.93, 0.08, 0.24)
         for axes, shown in zip(panels.flat, PANELS, strict=False):
@@ -61,7 +56,6 @@ def draw_schedules(path: Path) -> Path:
         panels[1, 0].set_ylabel("share of the peak")
         for axes in panels[1, :3]:
             axes.set_xlabel("share of all updates")
-        figure.savefig(path, metadata={"Date": None})
     return path
 
 

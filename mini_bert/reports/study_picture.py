@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mini_bert.errors import InvalidInputError, MissingExtraError
+from mini_bert.errors import InvalidInputError
+from mini_bert.reports.drawing import drawn
 from mini_bert.reports.learning_rate_sensitivity import sensitivity_of, sensitivity_picture
 from mini_bert.reports.study import budget, measures_time, ranked
 
@@ -23,30 +24,19 @@ def study_picture(result: Mapping[str, Any], path: Path) -> Path:
         InvalidInputError: another ending, or nothing has been tried yet.
         MissingExtraError: matplotlib is not installed.
     """
-    if path.suffix not in (".svg", ".png"):
-        raise InvalidInputError("path", got=path.name, expected="a name that ends in .svg or .png")
     compared = [entry for entry in ranked(result) if entry["difference"] is not None]
     if not any(trial["train_losses"] for trial in result["trials"]):
         raise InvalidInputError("result", got="no trial with a loss", expected="a study that has been run")
     if rates := sensitivity_of(result):
         return sensitivity_picture(rates, path, f"{result['study']['name']}: {budget(result['study'])}")
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "matplotlib", got="not installed", expected="the extra `plots`", advice='pip install "mini-bert[plots]"'
-        ) from error
-    with rc_context({"svg.hashsalt": "mini-bert", "svg.fonttype": "none", "font.size": 9}):
-        height = max(3.6, 1.4 + 0.24 * len(compared))
-        figure = Figure(figsize=(12, height))
+    height = max(3.6, 1.4 + 0.24 * len(compared))
+    with drawn(path, width=12, height=height, font_size=9) as figure:
         edge = 0.55 / height
         left = figure.add_axes((0.2, edge, 0.32, 1 - 2 * edge - 0.02))
         right = figure.add_axes((0.6, edge, 0.38, 1 - 2 * edge - 0.02))
         _differences(left, result, compared)
         _curves(right, result)
         figure.suptitle(f"{result['study']['name']}: {budget(result['study'])}", x=0.01, y=0.99, ha="left", fontsize=11)
-        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else {"Software": None}, dpi=144)
     return path
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mini_bert.benchmarks.race.result import RaceResult
-from mini_bert.errors import MissingExtraError
+from mini_bert.reports.drawing import drawn
 
 _COLORS = {"transformers": ("#8a8a8a", "#c06a00", "#d8a657"), "mini-bert": ("#7fb2d9", "#1b6ca8", "#0b3c5d")}
 
@@ -16,19 +16,8 @@ def draw(result: RaceResult, folder: Path) -> list[Path]:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingExtraError(
-            "race.svg",
-            got="no matplotlib",
-            expected="the extra `plots`",
-            advice='Install it: pip install "mini-bert[plots]".',
-        ) from error
     written = [folder / "race.svg", folder / "race.png"]
-    with rc_context({"svg.hashsalt": "mini-bert", "font.size": 9, "svg.fonttype": "none"}):
-        figure = Figure(figsize=(9, 5))
+    with drawn(*written, width=9, height=5, font_size=9) as figure:
         axes = figure.add_axes((0.08, 0.11, 0.89, 0.79))
         counts = {library: iter(colors) for library, colors in _COLORS.items()}
         for course in result.courses:
@@ -50,6 +39,4 @@ def draw(result: RaceResult, folder: Path) -> list[Path]:
         axes.legend(frameon=False, fontsize=8)
         title = f"{result.corpus}, {result.rows} x {result.tokens} tokens a step, {result.machine['processor']}"
         figure.suptitle(f"{title}, {result.machine['threads']} threads", x=0.01, ha="left", fontsize=10)
-        figure.savefig(written[0], metadata={"Date": None})
-        figure.savefig(written[1], dpi=144)
     return written
