@@ -30,7 +30,16 @@ _BUFFERS: dict[str, Callable[[int], NDArray[Any]]] = {
 _OLD = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
 """As TensorFlow's BERT calls them, and so the first files of PyTorch did."""
 
-_PARTS = ("cls.predictions", "cls.seq_relationship", "pooler", "classifier", "qa_outputs")
+_HEADS = {
+    "mlm": "cls.predictions",
+    "nsp": "cls.seq_relationship",
+    "sop": "cls.sentence_order",
+    "std": "cls.shuffled_token",
+    "rtd": "cls.replaced_token",
+}
+"""What the tensors of a head of pre-training are called by."""
+
+_PARTS = (*_HEADS.values(), "pooler", "classifier", "qa_outputs")
 
 
 def bare(name: str) -> str:
@@ -54,7 +63,7 @@ def heads_of(names: Iterable[str], source: str, wanted: Collection[str] | None =
         CheckpointError: there is a head that could be one of several.
     """
     parts = {part_of(name) for name in names}
-    heads = [head for head, part in {"mlm": "cls.predictions", "nsp": "cls.seq_relationship"}.items() if part in parts]
+    heads = [head for head, part in _HEADS.items() if part in parts]
     if "classifier" in parts:
         if wanted is not None:
             heads += [head for head in ("classifier", "token_classifier") if head in wanted][:1]

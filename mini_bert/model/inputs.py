@@ -62,6 +62,13 @@ def check_hidden(
             "x", got=f"{x_BTH.dtype} {list(x_BTH.shape)}", expected=f"floats of shape [B, T, {config.hidden_size}]"
         )
     require_finite("x", x_BTH)
+    longest = config.max_position_embeddings
+    if config.position_embedding_type == "relative_key" and x_BTH.shape[1] > longest:
+        raise InvalidInputError(
+            "x",
+            got=f"rows of T = {x_BTH.shape[1]}",
+            expected=f"at most {longest}, up to which distances have embeddings",
+        )
     if not isinstance(layer, int | np.integer) or not 0 <= layer < config.num_hidden_layers:
         raise InvalidInputError("layer", got=repr(layer), expected=f"0 to {config.num_hidden_layers - 1}")
     return x_BTH.astype(dtype, copy=False), check_mask("attention_mask", attention_mask, x_BTH.shape[:2])

@@ -110,3 +110,20 @@ def test_transformers_refuses_a_variant_by_name(tmp_path: Path, settings: dict[s
     for kind in (transformers.BertModel, transformers.BertForMaskedLM):
         with pytest.raises(KeyError, match="mini-bert:gelu"):
             kind.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("wanted", [(), ("mlm",), ("classifier",), ("sop", "rtd"), ("token_classifier", "mlm")])
+def test_heads_of_extra_tasks_are_left_behind_kept_or_made(tmp_path: Path, wanted: tuple[str, ...]) -> None:
+    model = saved(tmp_path, heads=("mlm", "std", "rtd"))
+    other = MiniBERT.from_pretrained(tmp_path, heads=wanted)
+    assert other.config.heads == wanted
+    for name in model.parameters.keys() & other.parameters.keys():
+        assert np.array_equal(other.parameters[name], model.parameters[name])
+
+
+def test_heads_of_extra_tasks_are_told_by_their_tensors(tmp_path: Path) -> None:
+    saved(tmp_path, heads=("mlm", "nsp", "sop", "std", "rtd"))
+    fields = fields_of(tmp_path)
+    del fields["heads"], fields["architectures"]
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    assert MiniBERT.from_pretrained(tmp_path).config.heads == ("mlm", "nsp", "sop", "std", "rtd")

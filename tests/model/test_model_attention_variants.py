@@ -12,7 +12,7 @@ from test_model_masked_rows import LAYOUTS, full_loss_and_gradients, masked
 
 from mini_bert.batch import Batch
 from mini_bert.config.schema import ModelConfig
-from mini_bert.errors import ConfigError
+from mini_bert.errors import ConfigError, InvalidInputError
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.gradients import MiniBERTGradients
 from mini_bert.model.parameters import Parameters
@@ -234,6 +234,15 @@ def test_one_layer_alone(variant: str) -> None:
     y, parts = model.multi_head_attention(cache["embeddings.output"], 0, MASK)
     np.testing.assert_array_equal(y, cache["layer_0.attention.projection"])
     np.testing.assert_array_equal(parts["scores"], cache["layer_0.attention.scores"])
+
+
+def test_one_layer_alone_on_rows_beyond_its_embeddings_of_distances() -> None:
+    model = small_bert(**POSITIONS["relative_key"])
+    longest = model.config.max_position_embeddings
+    x = np.random.default_rng(0).normal(size=(1, longest + 1, model.config.hidden_size))
+    assert model.multi_head_attention(x[:, 1:])[0].shape == (1, longest, model.config.hidden_size)
+    with pytest.raises(InvalidInputError, match=f"at most {longest}"):
+        model.multi_head_attention(x)
 
 
 # --- what must hold -------------------------------------------------------------------------------------------------
