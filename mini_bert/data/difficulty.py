@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 _ROWS_AT_ONCE = 4096
+_SCORED_AT_ONCE = 64
+"""Rows of which a model's losses are asked at once; fixed, for the last bits depend on how far rows are padded."""
 
 
 class Reference(NamedTuple):
@@ -118,7 +120,7 @@ def _losses(rows: RowIndex, config: Config, tokenizer: WordPiece, reference: Ref
 
     pieces, masking = Pieces.of(tokenizer), held_out_masking()
     stream = RandomStream(config.evaluation.mask_seed, "curriculum/masking")
-    for numbers in _numbers(rows, config.evaluation.batch_size):
+    for numbers in _numbers(rows, _SCORED_AT_ONCE):
         losses = np.asarray(
             reference.losses(masked_batch(rows.read(numbers), pieces, masking, stream, int(numbers[0])))
         )

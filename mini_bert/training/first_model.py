@@ -1,7 +1,8 @@
 """The model before step 1: drawn from the seed, or with the weights of another training without its optimiser.
 
 What is begun from given weights is a training of its own: step 1, new moments, its own schedule and order of rows.
-Heads that the weights lack are drawn. A branch that also goes on with the moments is `run.resume` under another name.
+Heads that the weights lack, or have for another number of classes, are drawn. A branch that also goes on with the
+moments is `run.resume` under another name.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ def first_model(config: Config, tokens: TokenCorpus) -> MiniBERT:
             expected="the vocabulary of this corpus and these settings",
             advice="--tokenizer.vocab-file takes the vocab.txt of the weights' folder.",
         )
-    for name in model.parameters:
-        if name in given.parameters:
-            model.parameters[name][...] = given.parameters[name]
+    for name, view in model.parameters.items():
+        if name in given.parameters and given.parameters[name].shape == view.shape:
+            view[...] = given.parameters[name]
     return model
 
 

@@ -23,7 +23,7 @@ from mini_bert.training.forecast import Forecast
 from mini_bert.training.health import Remedy, incident, incident_text, not_finite_in
 from mini_bert.training.journal import Journal
 from mini_bert.training.parallel import ShardPool
-from mini_bert.training.phases import learning_phase
+from mini_bert.training.phases import OTHER_TASKS, learning_phase
 from mini_bert.training.ranks import Ranks
 from mini_bert.training.report import PretrainResult, RunInfo
 from mini_bert.training.resuming import learning_sha256
@@ -183,6 +183,9 @@ def _measured(course: Course, journal: Journal, lr: float) -> dict[str, Any]:
     step, progress = course.state.step, course.progress
     measured = progress.take_window()
     history = [*journal.losses, (step, measured["loss"])] if math.isfinite(measured["loss"]) else journal.losses
+    phase = OTHER_TASKS
+    if course.config.tasks.masked_lm:
+        phase = learning_phase([at for at, _ in history], [loss for _, loss in history], course.references)
     steps_left = (course.config.train.steps or step) - step
     return {
         "epoch": course.stream.epoch(step - 1 + course.health.batch_offset),
@@ -192,7 +195,7 @@ def _measured(course: Course, journal: Journal, lr: float) -> dict[str, Any]:
         "tokens": progress.tokens,
         "seconds": progress.seconds,
         "seconds_left": steps_left * progress.seconds / step,
-        "phase": learning_phase([at for at, _ in history], [loss for _, loss in history], course.references),
+        "phase": phase,
     }
 
 

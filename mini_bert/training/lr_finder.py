@@ -103,7 +103,7 @@ def search(config: Config, tokens: TokenCorpus, checkpoint: Path | None = None, 
         course = _course(config, tokens, checkpoint, pool)
 
         def batch(step: int) -> Batch:
-            return course.stream.batch(step + course.health.batch_offset)
+            return course.stream.batch(step + course.health.batch_offset, course.masking_rate(step))
 
         return find_learning_rate(course.state, course.config, batch, pool, **options)
 

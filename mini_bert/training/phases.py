@@ -25,6 +25,8 @@ LEARNING_FREQUENCIES = "learning token frequencies"
 PLATEAU = "plateau near the unigram loss"
 WAKING = "attention wakes up"
 REFINING = "refining"
+OTHER_TASKS = "learning other tasks"
+"""Where nothing is masked: no loss is to be compared with what frequencies alone can reach."""
 
 _MARGIN = 0.1
 """Nats above u within which a loss counts as having reached it."""

@@ -39,6 +39,9 @@ only where something goes wrong, and to change them is what one then resumes for
 _FOLLOWED = {("train", "evaluate_every"), ("evaluation", "mask_seed"), ("data", "held_out_rows")}
 """Settings that do change what is learned where the masking rate follows the held-out accuracy."""
 
+_ORDERED_BY = {("evaluation", "mask_seed")}
+"""The same, where a reference model's loss at masks of this seed says which rows are easy."""
+
 
 class Beginning(NamedTuple):
     """Where a training begins."""
@@ -137,9 +140,7 @@ def check_same_training(config: Config, saved: Mapping[str, Any], checkpoint: Pa
         ConfigError: a setting that changes what is learned differs from the saved one; the message names it.
     """
     then = Config(**saved).to_dict()  # what was not there yet was as it is by default
-    without_effect = {(section, name) for section, names in _WITHOUT_EFFECT.items() for name in names}
-    if config.masking.rate_schedule == "adaptive":
-        without_effect -= _FOLLOWED
+    without_effect = _without_effect(config)
     for section, settings in config.to_dict().items():
         for name, value in settings.items():
             before = then[section][name]
@@ -191,11 +192,22 @@ def with_steps(config: Config, steps: int) -> Config:
 
 def learning_sha256(config: Config) -> str:
     """The hash of all settings that change what is learned."""
+    without_effect = _without_effect(config)
     settings = {
-        section: {name: value for name, value in values.items() if name not in _WITHOUT_EFFECT.get(section, ())}
+        section: {name: value for name, value in values.items() if (section, name) not in without_effect}
         for section, values in config.to_dict().items()
     }
     return _sha256(settings)
+
+
+def _without_effect(config: Config) -> set[tuple[str, str]]:
+    """Section and name of each setting that does not change what a run of this configuration learns."""
+    settings = {(section, name) for section, names in _WITHOUT_EFFECT.items() for name in names}
+    if config.masking.rate_schedule == "adaptive":
+        settings -= _FOLLOWED
+    if config.curriculum.kind == "loss":
+        settings -= _ORDERED_BY
+    return settings
 
 
 def data_sha256(provenance: Mapping[str, Any]) -> str:

@@ -57,6 +57,17 @@ def test_heads_that_the_weights_lack_are_drawn(configured, tokens, given):
     np.testing.assert_array_equal(model.parameters["W1_1"], given.model.parameters["W1_1"])
 
 
+@pytest.mark.parametrize("classes", [1, 2])
+def test_a_classifier_of_other_classes_is_drawn(configured, tokens, classes):
+    heads = ("mlm", "classifier")
+    settings = {"run__name": "classes", "train__steps": 2, "model__heads": heads, "model__num_labels": classes}
+    weights = pretrain(configured(**settings), tokens=tokens).model
+    model = first_model(configured(run__start="classes", model__heads=heads, model__num_labels=3), tokens)
+    fresh = MiniBERT(model.config, seed=0)
+    np.testing.assert_array_equal(model.parameters["W_classifier"], fresh.parameters["W_classifier"])
+    np.testing.assert_array_equal(model.parameters["W_pooler"], weights.parameters["W_pooler"])
+
+
 @pytest.mark.parametrize("change", [{"model__hidden_size": 64}, {"model__hidden_act": "relu"}])
 def test_other_architectures_are_refused(configured, tokens, given, change):
     with pytest.raises(ConfigError, match=r"run\.start.*" + next(iter(change)).removeprefix("model__")):

@@ -11,10 +11,12 @@ import pytest
 
 from mini_bert.batch import Batch
 from mini_bert.config.schema import Config, ModelConfig, RunConfig, TrainConfig
+from mini_bert.data.batches import BatchStream
 from mini_bert.errors import ConfigError, InvalidInputError
 from mini_bert.model.bert import MiniBERT
+from mini_bert.random_streams import RandomStream
 from mini_bert.training import lr_finder
-from mini_bert.training.checkpoint import model_and_optimizer_sha256
+from mini_bert.training.checkpoint import load_checkpoint, model_and_optimizer_sha256
 from mini_bert.training.lr_finder import LearningRateCurve, Point, find_learning_rate, propose, rate, search, smoothing
 from mini_bert.training.parallel import ShardPool
 from mini_bert.training.pretrain import pretrain
@@ -232,3 +234,17 @@ def test_before_step_1_no_folder_is_made(configured: Any, tokens: Any, tmp_path:
     there = sorted(tmp_path.rglob("*"))
     search(config, tokens, first=1e-4, last=1.0, steps=10)
     assert sorted(tmp_path.rglob("*")) == there
+
+
+def test_rows_are_masked_at_the_rate_that_a_training_has_come_to(configured: Any, tokens: Any) -> None:
+    settings = {"masking__rate_schedule": "adaptive", "masking__rate": 0.15, "train__steps": 6}
+    settings |= {"masking__adaptive_step": 0.2, "train__evaluate_every": 2}
+    trained = pretrain(configured(**settings), tokens=tokens, evaluate=lambda model: {"loss": 1.0, "top1": 0.9})
+    found = search(configured(**settings), tokens, trained.checkpoint, first=1e-4, last=0.1, steps=10).points[0].loss
+    stream, losses = BatchStream(tokens.train, configured(**settings), tokens.tokenizer), []
+    state = load_checkpoint(trained.checkpoint).state
+    with ShardPool(1, configured().train.shards) as pool:
+        for rate in (0.4, 0.15):
+            sums = pool.gradients(state.model, stream.batch(6, rate), RandomStream(0, "dropout", 7))
+            losses.append(sums.loss_sum / sums.n_masked)
+    assert found == losses[0] != losses[1]

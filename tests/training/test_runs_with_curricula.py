@@ -13,6 +13,7 @@ from mini_bert.evaluation.masked_lm import evaluate_masked_lm
 from mini_bert.training.metrics_log import read_metrics
 from mini_bert.training.pretrain import pretrain
 from mini_bert.training.report import Report
+from mini_bert.training.resuming import learning_sha256
 
 ADAPTIVE = {
     "masking__rate_schedule": "adaptive",
@@ -109,6 +110,28 @@ def test_a_scheduled_rate_is_logged_as_it_was_used(configured, tokens):
     logged = rates(result)
     steps = len(logged)
     assert logged == pytest.approx([0.4 + (0.1 - 0.4) * step / (steps - 1) for step in range(steps)])
+
+
+def test_the_masks_that_order_rows_by_their_loss_belong_to_a_run(configured, tokens):
+    reference = pretrain(configured(run__name="reference", train__steps=2), tokens=tokens)
+    settings = {"curriculum__kind": "loss", "curriculum__reference": str(reference.checkpoint), "train__steps": 4}
+    settings["run__name"] = "ordered"
+    pretrain(configured(**settings), tokens=tokens)
+    with pytest.raises(ConfigError, match="mask_seed"):
+        pretrain(configured(run__resume="auto", evaluation__mask_seed=9, **settings), tokens=tokens)
+    pretrain(configured(run__name="plain", train__steps=4), tokens=tokens)
+    again = configured(run__name="plain", run__resume="auto", evaluation__mask_seed=9, train__steps=4)
+    assert pretrain(again, tokens=tokens).step == 4
+
+
+def test_settings_that_change_what_is_learned_are_told_apart_by_their_hash(configured):
+    def hashed(**settings):
+        return learning_sha256(configured(**settings))
+
+    assert hashed(train__evaluate_every=3) == hashed()
+    assert hashed(**{**ADAPTIVE, "train__evaluate_every": 3}) != hashed(**ADAPTIVE)
+    loss = {"curriculum__kind": "loss", "curriculum__reference": "given"}
+    assert hashed(**loss, evaluation__mask_seed=9) != hashed(**loss)
 
 
 def test_a_reference_that_trains_on_is_another_one(configured, tokens):

@@ -184,6 +184,7 @@ def test_a_run_without_masked_lm_minimises_what_it_records(settings: Any, told: 
         if record["kind"] == "train":
             assert record["loss"] == pytest.approx(record["total_loss"], rel=1e-12)
             assert record["accuracy"] == pytest.approx(record["token_order_accuracy"], rel=1e-12)
+            assert record["phase"] == "learning other tasks", "frequencies say nothing about such a loss"
     assert result.evaluation["loss"] == result.evaluation["total_loss"] == result.evaluation["token_order_loss"]
 
 
