@@ -29,9 +29,14 @@ def show(
         json: as JSON.
         plain: as YAML without the meaning of each setting.
     """
+    import sys
+
     from mini_bert.config.load import dump_config
+    from mini_bert.config.no_effect import without_effect
 
     config, origins_of = options.resolve()
+    for note in without_effect(config):
+        print(f"Note: {note}", file=sys.stderr)
     if not json:
         print(dump_config(config, explain=not plain, origins=origins_of if origins else None), end="")
         return DONE
@@ -88,7 +93,8 @@ def diff(one: Compared, other: Compared, *, json: Flag = False) -> int:
 def validate(files: Files, *, json: Flag = False) -> int:
     """Check configuration files without using them: every problem of each, with its line. Exit code 2 if one is wrong.
 
-    What a file extends is checked as well, and each of its environments.
+    What a file extends is checked as well, and each of its environments. Settings that have no effect beside the others
+    are named; they are no problems.
 
     Examples:
       mini-bert config validate mine.yaml
@@ -98,7 +104,7 @@ def validate(files: Files, *, json: Flag = False) -> int:
         files: YAML files, or presets.
         json: as JSON, `{"mine.yaml": []}`.
     """
-    from mini_bert.config.validate import problems_of
+    from mini_bert.config.validate import notes_of, problems_of
 
     if not files:
         raise InvalidInputError("FILE", got="none", expected="configuration files")
@@ -108,7 +114,7 @@ def validate(files: Files, *, json: Flag = False) -> int:
     else:
         for file, messages in problems.items():
             print(f"{file}: {f'{len(messages)} problems' if len(messages) > 1 else 'a problem' if messages else 'OK'}")
-            for message in messages:
+            for message in messages or [f"Note: {note}" for note in notes_of(file)]:
                 print(f"  {message}")
     return BAD_INPUT if any(problems.values()) else DONE
 

@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from mini_bert.config.layers import Layer, Origin
-from mini_bert.config.load import merge, read_layers
+from mini_bert.config.load import load_config, merge, read_layers
+from mini_bert.config.no_effect import without_effect
 from mini_bert.config.schema import Config
 from mini_bert.config.wording import config_error
 from mini_bert.errors import ConfigError
@@ -33,6 +34,13 @@ def problems_of(source: str | Path) -> list[str]:
             for environment in dict.fromkeys(layer.environment for layer in layers):
                 found += _contradictions([layer for layer in layers if layer.environment in (None, environment)])
     return list(dict.fromkeys(map(str, found)))
+
+
+def notes_of(source: str | Path) -> list[str]:
+    """What is said of settings without effect in a source without problems, by itself and in its environments."""
+    environments = dict.fromkeys(layer.environment for layer in read_layers(str(source)))
+    notes = [without_effect(load_config([source], environment=environment)) for environment in environments]
+    return list(dict.fromkeys(note for found in notes for note in found))
 
 
 class _Enough(Exception):

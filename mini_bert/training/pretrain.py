@@ -22,6 +22,7 @@ from typing import Any
 
 from mini_bert.atomic_files import replace_file, storage_errors
 from mini_bert.config.load import dump_config
+from mini_bert.config.no_effect import without_effect
 from mini_bert.config.schema import Config
 from mini_bert.data.tokens import TokenCorpus, open_tokens
 from mini_bert.errors import ConfigError, nearest
@@ -37,6 +38,9 @@ from mini_bert.training.parallel import ShardPool
 from mini_bert.training.ranks import Ranks, ranks_of_this_job
 from mini_bert.training.report import PretrainResult, Report
 from mini_bert.training.resuming import Beginning, find_beginning, run_folder, with_steps
+
+_STEPS_TO_TIME = 1000
+"""Of how many the batches are that are timed where a budget of minutes is still to become a number of steps."""
 
 
 def pretrain(
@@ -104,10 +108,11 @@ def _pretrain(
                 _reconsider_the_stop(course, journal)
             if course.state.step == 0 and evaluate is not None:
                 evaluate_now(course, evaluate, journal)
+            course.stream.steps = course.stream.steps or _STEPS_TO_TIME
             expected = forecast(
                 course.state,
                 course.config,
-                course.stream.batch,
+                course.batch_to_time,
                 pool,
                 run=run,
                 rows_per_epoch=course.stream.rows_per_epoch,
@@ -117,6 +122,8 @@ def _pretrain(
             )
             course.config = with_steps(course.config, expected.steps)
             course.stream.steps = expected.steps
+            for note in without_effect(course.config):
+                journal.warn(note)
             ranks.on_first(lambda: replace_file(run / "config.yaml", dump_config(course.config).encode()))
             return train(course, evaluate, journal, pool, expected, in_flight)
 
