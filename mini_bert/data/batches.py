@@ -115,6 +115,11 @@ class BatchStream:
         """The share of tokens that is hidden in batch number `step`, as scheduled."""
         return scheduled_rate(self._masking, step, self.steps)
 
+    @property
+    def changes(self) -> bool:
+        """Whether batches late in a run are longer, or more of them hidden, than early ones."""
+        return self._curriculum is not None or self._masking.rate_schedule in ("linear", "cosine")
+
     def share(self, step: int) -> float:
         """The share of the rows that batch number `step` is drawn from; below 1 in a curriculum only."""
         return 1.0 if self._curriculum is None else self._curriculum.share(step, self.steps)

@@ -37,6 +37,9 @@ from mini_bert.training.resuming import (
 )
 from mini_bert.training.step import TrainingState
 
+_GOLDEN = 0.6180339887498949
+"""Multiples of it, without their whole parts, lie evenly between 0 and 1, however many there are."""
+
 
 @dataclass
 class Good:
@@ -80,6 +83,13 @@ class Course:
         """The batch of the step that comes, masked at the rate of now."""
         step = self.state.step
         return self.stream.batch(step + self.health.batch_offset, self.masking_rate(step))
+
+    def batch_to_time(self, step: int) -> Batch:
+        """A batch for a forecast from here on: where batches change on the way, from anywhere on it."""
+        steps, first = self.stream.steps, self.state.step
+        if self.stream.changes and steps is not None and steps > first:
+            step = first + int((step - first) * _GOLDEN % 1 * (steps - first))
+        return self.stream.batch(step)
 
     def masking_rate(self, step: int) -> float:
         """The share of the tokens that is hidden in the batch behind `step`; an adaptive rate as it is now."""

@@ -7,11 +7,14 @@ import signal
 
 import pytest
 
-from mini_bert.data.batches import held_out_batches
+from mini_bert.data.batches import BatchStream, held_out_batches
 from mini_bert.errors import ConfigError, DataError
 from mini_bert.evaluation.masked_lm import evaluate_masked_lm
+from mini_bert.training.course import from_nothing
 from mini_bert.training.metrics_log import read_metrics
+from mini_bert.training.parallel import ShardPool
 from mini_bert.training.pretrain import pretrain
+from mini_bert.training.ranks import Ranks
 from mini_bert.training.report import Report
 from mini_bert.training.resuming import learning_sha256
 
@@ -102,6 +105,34 @@ def test_a_time_budget_becomes_steps_that_a_schedule_counts_in(configured, token
     a_step = 0.3 / (result.steps - 1)
     assert found[0] == pytest.approx(0.4, abs=1.01 * a_step)
     assert found[-1] == pytest.approx(0.1)
+
+
+def test_batches_to_time_are_from_all_over_what_is_left(configured, tokens, tmp_path):
+    settings = {"masking__rate_schedule": "linear", "masking__rate": 0.8, "masking__final_rate": 0.2}
+
+    def share(course):
+        batches = [course.batch_to_time(course.state.step + number) for number in range(20)]
+        return sum(len(batch.masked_positions) for batch in batches) / sum(
+            batch.input_ids[:, 2:].size for batch in batches
+        )
+
+    config = configured(**settings, train__steps=100)
+    with ShardPool(1, config.train.shards) as pool:
+        course, plain = (from_nothing(c, tmp_path / "run", tokens, pool, Ranks()) for c in (config, configured()))
+    assert share(course) == pytest.approx(0.5, abs=0.05)
+    course.state.step = 50
+    assert share(course) == pytest.approx(0.35, abs=0.05)
+    assert (plain.batch_to_time(3).input_ids == plain.stream.batch(3).input_ids).all()
+
+
+def test_a_budget_of_minutes_is_not_spent_on_the_longest_batches_alone(configured, tokens, monkeypatch):
+    asked = []
+    monkeypatch.setattr(BatchStream, "rate", lambda self, step: asked.append((step, self.steps)) or 0.15)
+    settings = {"masking__rate_schedule": "linear", "masking__rate": 0.4, "masking__final_rate": 0.1}
+    pretrain(configured(**settings, train__steps=None, train__minutes=0.001), tokens=tokens)
+    timed = [step for step, steps in asked if steps == 1000]
+    assert len(timed) >= 5
+    assert min(timed) < 300 < 600 < max(timed)
 
 
 def test_a_scheduled_rate_is_logged_as_it_was_used(configured, tokens):
