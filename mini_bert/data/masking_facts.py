@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mini_bert.data.masking_patterns import PreferredWords
 from mini_bert.data.masking_pmi import Collocations, find_collocations
 from mini_bert.data.piece_counts import piece_counts
-from mini_bert.errors import InvalidInputError
+from mini_bert.errors import DataError, InvalidInputError
 
 if TYPE_CHECKING:
     from mini_bert.config.schema import MaskingConfig
@@ -53,10 +53,13 @@ def facts_for(
     """The facts that `masking.kind` needs, counted on the text of `token_set`, or from the cache.
 
     Raises:
-        ConfigError: a pattern is no regular expression.
-        DataError: the word list cannot be read, or holds no word; the text has no collocations.
+        ConfigError: a pattern is no regular expression, or takes too long.
+        DataError: the word list cannot be read, or holds no word; no word of the text is preferred; the text has no
+            collocations.
         ChecksumError, StorageError: as `kept_arrays`.
     """
+    from mini_bert.data.masking import Pieces
+
     told = progress or (lambda what, done, total: None)
     if masking.kind == "frequency":
         counts = np.maximum(piece_counts(token_set, tokenizer, told), 1)
@@ -64,5 +67,19 @@ def facts_for(
     if masking.kind == "pmi":
         return MaskingFacts("pmi", collocations=find_collocations(token_set, tokenizer, masking.span_max, told))
     if masking.kind == "pattern":
-        return MaskingFacts("pattern", preferred=PreferredWords.of(masking.patterns, masking.word_list, tokenizer))
+        preferred = PreferredWords.of(masking.patterns, masking.word_list, tokenizer)
+        pieces = Pieces.of(tokenizer)
+        if not any(preferred.occur_in(document, pieces) for document in token_set.documents()):
+            raise DataError(
+                "masking.patterns" if masking.patterns else "masking.word_list",
+                got=f"{_shown(masking)}, which no word of the training text matches",
+                expected="words that occur",
+                advice="A pattern has to match a word whole" + (", in lower case." if tokenizer.lowercase else "."),
+            )
+        return MaskingFacts("pattern", preferred=preferred)
     return NO_FACTS
+
+
+def _shown(masking: MaskingConfig) -> str:
+    names = [*map(repr, masking.patterns[:3]), *(["…"] if len(masking.patterns) > 3 else []), masking.word_list]
+    return " and ".join(filter(None, names))

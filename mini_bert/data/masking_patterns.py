@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,17 +11,21 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from mini_bert.data.masking_units import Words
+from mini_bert.data.masking_units import Words, words_of
 from mini_bert.errors import ConfigError, DataError
 from mini_bert.foreign_files import read_regular_file
 
 if TYPE_CHECKING:
+    from mini_bert.data.masking import Pieces
     from mini_bert.text.wordpiece import WordPiece
 
 _REMEMBERED = 1 << 16
 """Words of several pieces."""
 _LARGEST_LIST = 1 << 27
 """Bytes of a word list."""
+_LONGEST_PROBE, _MOST_PROBES = 30, 64
+_SLOW = 0.1
+"""Seconds of the processor for one probe; a pattern that can match in one way only takes microseconds."""
 
 
 class PreferredWords(NamedTuple):
@@ -40,15 +45,22 @@ class PreferredWords(NamedTuple):
         """From `masking.patterns` and `masking.word_list`.
 
         Raises:
-            ConfigError: a pattern is no regular expression.
+            ConfigError: a pattern is no regular expression, or one that would try all ways to cut a word into parts.
             DataError: the list cannot be read as UTF-8, or none of its lines is one word to the tokenizer.
         """
         for pattern in patterns:
             try:
-                re.compile(pattern)
+                compiled = re.compile(pattern)
             except (re.error, RecursionError, OverflowError) as error:
                 got = f"{pattern!r}: {error}"
                 raise ConfigError("masking.patterns", got=got, expected="regular expressions") from error
+            if (probe := _never_ending(compiled)) is not None:
+                raise ConfigError(
+                    "masking.patterns",
+                    got=f"{pattern!r}, whose time grows without bounds with a word's length: {_SLOW} s for {probe!r}",
+                    expected="regular expressions that match in one way only",
+                    advice="A repeat within a repeat is the usual cause: (a+)+ says no more than a+.",
+                )
         joined = re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
         parts = tuple(piece.removeprefix("##") for piece in tokenizer.vocabulary)
         words = cls(np.empty(0, bool), parts, joined, _listed(word_list, tokenizer), {})
@@ -57,6 +69,11 @@ class PreferredWords(NamedTuple):
     def has(self, word: str) -> bool:
         """Whether a word is preferred."""
         return word in self.listed or (self.pattern is not None and self.pattern.fullmatch(word) is not None)
+
+    def occur_in(self, ids: NDArray[np.integer], pieces: Pieces) -> bool:
+        """Whether a preferred word stands in a row of ids."""
+        rows = np.asarray(ids, np.int32)[None]
+        return bool(self.among(rows, words_of(rows, ~pieces.special[rows], pieces)).any())
 
     def among(self, ids: NDArray[np.int32], words: Words) -> NDArray[np.bool_]:
         """Which words are preferred, [B, W]."""
@@ -75,6 +92,23 @@ class PreferredWords(NamedTuple):
                 self.remembered.clear()
             found = self.remembered[key] = self.has("".join(self.parts[id] for id in ids.tolist()))
         return found
+
+
+def _never_ending(pattern: re.Pattern[str]) -> str | None:
+    """A word for which a pattern takes too long, if there is one among repeats of its own words and letters.
+
+    Lengths go up one by one, so that a time that doubles with each is noticed while it is short.
+    """
+    text = pattern.pattern
+    units: list[str] = sorted({*re.findall(r"\w", text), *re.findall(r"\w+", text), "a", "0"}, key=lambda unit: (len(unit), unit))
+    for unit in units[:_MOST_PROBES]:
+        for count in range(1, _LONGEST_PROBE):
+            probe = unit * count + "\0"
+            begin = time.thread_time()
+            pattern.fullmatch(probe)
+            if time.thread_time() - begin > _SLOW:
+                return probe[:-1]
+    return None
 
 
 def _listed(word_list: str | None, tokenizer: WordPiece) -> frozenset[str]:

@@ -346,6 +346,19 @@ def test_a_pattern_that_is_none_is_refused(letters: WordPiece) -> None:
         PreferredWords.of(("(",), None, letters)
 
 
+@pytest.mark.parametrize("pattern", ["(a+)+b", "(a|a)*b", r"(\w+\s?)*x", "(un|u|n)*d", "(.*.*)*q", "([a-z]+)*[0-9]"])
+def test_a_pattern_that_would_never_end_is_refused(pattern: str, letters: WordPiece) -> None:
+    with pytest.raises(ConfigError, match=r"masking.patterns: got .* grows without bounds .* expected"):
+        PreferredWords.of((pattern,), None, letters)
+
+
+@pytest.mark.parametrize(
+    "pattern", [".*ing|.*ed", r"(?:\w+-)*\w+", "[0-9]+", "(a|b)+", "|".join(f"x{i}" for i in range(3000))]
+)
+def test_a_pattern_with_one_way_to_match_is_not(pattern: str, letters: WordPiece) -> None:
+    PreferredWords.of((pattern,), None, letters)
+
+
 def test_a_kind_that_needs_facts_asks_for_them(ids: np.ndarray, pieces: Pieces, facts: dict[str, MaskingFacts]) -> None:
     for kind in facts:
         for given in (NO_FACTS, *(facts[other] for other in facts if other != kind)):

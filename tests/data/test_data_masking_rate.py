@@ -12,6 +12,7 @@ from mini_bert.config.schema import Config, MaskingConfig
 from mini_bert.data.batches import BatchStream, held_out_batches
 from mini_bert.data.masking_rate import greatest_rate, scheduled_rate
 from mini_bert.data.tokens import TokenCorpus, open_tokens
+from mini_bert.errors import DataError
 from mini_bert.text.wordpiece import WordPiece
 
 
@@ -86,3 +87,15 @@ def test_batches_of_each_kind_can_be_made_alone_and_in_any_order(
     for step in (8, 0, 4):
         for one, other in zip(alone.batch(step), batches[step], strict=True):
             np.testing.assert_array_equal(one, other)
+
+
+def test_preferred_words_that_never_occur_are_refused(book: Path, letters: WordPiece, tmp_path: Path) -> None:
+    words = tmp_path / "words.txt"
+    words.write_text("zzzzzzzz\n")
+    for masking, named in (
+        ({"patterns": ["ZZ", "q{9}"]}, r"masking.patterns: got 'ZZ' and 'q\{9\}'"),
+        ({}, "masking.word_list"),
+    ):
+        settings = config(book, masking={"kind": "pattern", "word_list": None if masking else str(words), **masking})
+        with pytest.raises(DataError, match=named):
+            BatchStream(opened(settings, letters).train, settings, letters)
