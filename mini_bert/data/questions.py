@@ -22,7 +22,7 @@ from mini_bert.data.packing import RowIndex
 from mini_bert.data.piece_counts import piece_counts
 from mini_bert.data.sentence_pairs import NOT_ASKED, SentencePairs
 from mini_bert.data.token_tasks import replace_tokens, shuffle_tokens
-from mini_bert.errors import ConfigError
+from mini_bert.errors import ConfigError, DataError
 from mini_bert.random_streams import RandomStream
 
 if TYPE_CHECKING:
@@ -144,11 +144,23 @@ def held_out_questions(
     Which rows, and what is made of them, depends on the text, the tokenizer, the settings of the tasks and
     `evaluation.mask_seed`, not on the run's seed. Empty where masked language modelling alone is learned. `mask` hides
     tokens of rows, the first of which has the number given.
+
+    Raises:
+        ConfigError, DataError: as `Questions`.
     """
     if not are_asked(config.tasks):
         return []
     seed, size = config.evaluation.mask_seed, config.evaluation.batch_size
-    questions, stream = Questions(token_set, config, tokenizer), RandomStream(seed, "held_out/tasks")
+    try:
+        questions = Questions(token_set, config, tokenizer)
+    except DataError as error:
+        if error.argument != "tasks.next_sentence":
+            raise
+        advice = "Give a text with more documents, or a larger --data.held-out-fraction."
+        raise DataError(
+            error.argument, got=f"in the held-out text, {error.got}", expected=error.expected, advice=advice
+        ) from error
+    stream = RandomStream(seed, "held_out/tasks")
     wanted = min(config.data.held_out_rows, len(questions.rows))
     rows = RandomStream(seed, "held_out/rows")
     numbers = np.sort(permuted(len(questions.rows), rows, np.arange(wanted)))

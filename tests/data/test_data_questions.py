@@ -12,7 +12,7 @@ from mini_bert.config.schema import Config
 from mini_bert.data.batches import BatchStream, held_out_batches, held_out_task_batches
 from mini_bert.data.questions import are_asked
 from mini_bert.data.tokens import TokenCorpus, open_tokens
-from mini_bert.errors import ConfigError
+from mini_bert.errors import ConfigError, DataError
 from mini_bert.text.wordpiece import WordPiece
 
 EVERYTHING = {"next_sentence": 0.5, "sentence_order": 0.25, "token_order": 2.0, "replaced_token": 50.0}
@@ -149,6 +149,17 @@ def test_held_out_masks_are_those_of_a_run_without_tasks(book: Path, letters: Wo
     again = config(book, **EVERYTHING).model_copy(update={"run": plain.run.model_copy(update={"seed": 5})})
     for one, other in zip(batches, held_out_task_batches(held_out, again, letters), strict=True):
         np.testing.assert_array_equal(one.input_ids, other.input_ids)
+
+
+def test_too_little_held_out_text_is_called_that(book: Path, letters: WordPiece) -> None:
+    settings = config(book, next_sentence=1.0)
+    data = settings.data.model_copy(update={"held_out_fraction": 0.001})
+    settings = settings.model_copy(update={"data": data})
+    texts = opened(settings, letters)
+    assert texts.held_out.n_documents == 1
+    BatchStream(texts.train, settings, letters).batch(0)
+    with pytest.raises(DataError, match=r"held-out text.*--data\.held-out-fraction"):
+        held_out_task_batches(texts.held_out, settings, letters)
 
 
 def test_which_weights_ask_more_than_masked_lm() -> None:
