@@ -79,6 +79,7 @@ def clock(
     from mini_bert.studies.plan import all_pieces, read_study
     from mini_bert.studies.run import clock_study, opened
 
+    _at_least_one("--threads", threads)
     read = read_study(study, quick=quick)
     with preparation() as progress:
         session = opened(read, Path("runs/studies"), _result_file(read.name, out), progress=progress)
@@ -132,9 +133,8 @@ def run(
     from mini_bert.studies.plan import read_study
     from mini_bert.studies.run import run_study
 
-    for name, value in (("--workers", workers), ("--threads", 1 if threads is None else threads)):
-        if value < 1:
-            raise InvalidInputError(name, got=value, expected="at least 1")
+    _at_least_one("--workers", workers)
+    _at_least_one("--threads", threads)
     read = read_study(study, quick=quick)
     file = _result_file(read.name, out)
     with preparation() as progress:
@@ -215,6 +215,11 @@ class _Progress:
         elif status.running:
             _say(f"{at}; now: {'; '.join(status.running)}")
         self._next_line = now + _SECONDS_BETWEEN_LINES
+
+
+def _at_least_one(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise InvalidInputError(name, got=value, expected="at least 1")
 
 
 def _result_file(name: str, out: str) -> Path:

@@ -39,16 +39,19 @@ def config_error(findings: Iterable[Mapping[str, Any]], known: Iterable[str]) ->
         return ConfigError(name, got="an unknown setting", expected="a known one", advice=nearest(name, known))
     same = [finding for finding in findings if finding["loc"] and finding["loc"][0] == name]
     expected = dict.fromkeys(_expected(finding) for finding in same or [first])
-    return ConfigError(name, got=shown(first["input"]), expected=" or ".join(expected))
+    got = "nothing" if first["type"] == "missing" else shown(first["input"])
+    return ConfigError(name, got=got, expected=" or ".join(expected))
 
 
 _BOUNDS = {"greater_than_equal": "at least {ge}", "greater_than": "more than {gt}", "less_than_equal": "at most {le}"}
-_BOUNDS |= {"less_than": "less than {lt}", "too_short": "at least {min_length} of them"}
+_BOUNDS |= {"less_than": "less than {lt}", "too_short": "at least {min_length} of them", "missing": "a value"}
+_BOUNDS |= {"tuple_type": "a list", "dict_type": "a mapping", "model_type": "a mapping"}
+_BOUNDS |= {"string_type": "text", "string_pattern_mismatch": "text that matches {pattern}"}
 
 
 def _expected(finding: Mapping[str, Any]) -> str:
     """`Input should be a valid integer, unable to parse…` → `a valid integer`."""
     if finding["type"] in _BOUNDS:
-        return _BOUNDS[finding["type"]].format_map(finding["ctx"])
+        return _BOUNDS[finding["type"]].format_map(finding.get("ctx", {}))
     message = str(finding["msg"])
     return message.removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable to")[0]

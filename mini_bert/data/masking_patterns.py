@@ -100,7 +100,9 @@ def _never_ending(pattern: re.Pattern[str]) -> str | None:
     Lengths go up one by one, so that a time that doubles with each is noticed while it is short.
     """
     text = pattern.pattern
-    units: list[str] = sorted({*re.findall(r"\w", text), *re.findall(r"\w+", text), "a", "0"}, key=lambda unit: (len(unit), unit))
+    units: list[str] = sorted(
+        {*re.findall(r"\w", text), *re.findall(r"\w+", text), "a", "0"}, key=lambda unit: (len(unit), unit)
+    )
     for unit in units[:_MOST_PROBES]:
         for count in range(1, _LONGEST_PROBE):
             probe = unit * count + "\0"

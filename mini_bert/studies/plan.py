@@ -18,16 +18,12 @@ from mini_bert.config.load import load_config, one_line
 from mini_bert.config.plain_yaml import read_document
 from mini_bert.config.schema import Config
 from mini_bert.errors import ConfigError, nearest
-from mini_bert.studies.schema import Budget, Piece, Start, Study
+from mini_bert.studies.schema import FROM_NOTHING, START, Budget, Piece, Start, Study
 from mini_bert.training.first_model import differing
 
 _CATALOGUE = Path(__file__).with_name("catalogue")
 _QUICK_PIECES, _QUICK_SECONDS, _QUICK_STEPS = 3, 0.3, 12
-START = "start"
-"""Label of the training that gives the weights to begin from."""
 START_SEED = 1_000_003
-FROM_NOTHING = ", from nothing"
-"""Behind the baseline's label: the same without the given weights, for pieces that cannot begin from them."""
 _SAVES = 8
 _MOST_LOGS = 100
 _FIRST_VALUES = ("initializer", "initializer_range", "scale_residual_init", "decoder_bias_init")
@@ -108,17 +104,15 @@ def read_study(source: str, *, quick: bool = False) -> Study:
 
 
 def made_quick(study: Study) -> Study:
-    """The study with a tiny model and a few steps."""
-    chosen = [study.baseline, *(label for label in pieces_of(study) if label != study.baseline)][:_QUICK_PIECES]
-    pieces = {label: pieces_of(study)[label] for label in chosen}
+    """The study with a tiny model and a few steps, and the first pieces that differ even so."""
+    pieces = pieces_of(study)
     files = all(Path(name).suffix or "*" in name or "/" in name for name in study.corpus)
     budget = Budget(steps=_QUICK_STEPS) if study.budget.minutes is None else Budget(minutes=_QUICK_SECONDS / 60)
-    return study.model_copy(
+    quick = study.model_copy(
         update={
             "name": f"{study.name}-quick",
             "extends": (*study.extends, "training/debugging"),
             "corpus": study.corpus if files else ("python-docs",),
-            "pieces": pieces,
             "grid": {},
             "trials": min(study.trials, 4),
             "budget": budget,
@@ -128,6 +122,11 @@ def made_quick(study: Study) -> Study:
             "quick": True,
         }
     )
+    chosen: dict[str, str] = {}
+    for label in [study.baseline, *(label for label in pieces if label != study.baseline)]:
+        if len(chosen) < _QUICK_PIECES:
+            chosen.setdefault(key_of(_config(quick, f"pieces.{label}", pieces[label].settings)), label)
+    return quick.model_copy(update={"pieces": {label: pieces[label] for label in chosen.values()}})
 
 
 def pieces_of(study: Study) -> dict[str, Piece]:
@@ -182,8 +181,18 @@ def validate(study: Study) -> None:
             "baseline", got=repr(study.baseline), expected="a piece", advice=nearest(study.baseline, pieces)
         )
     base = _config(study, f"pieces.{study.baseline}", pieces[study.baseline].settings)
+    labels: dict[str, str] = {}
     for label, piece in pieces.items():
-        _comparable(_config(study, f"pieces.{label}", piece.settings), base, f"pieces.{label}")
+        config = _config(study, f"pieces.{label}", piece.settings)
+        _comparable(config, base, f"pieces.{label}")
+        same = labels.setdefault(key_of(config), label)
+        if same != label:
+            raise ConfigError(
+                f"pieces.{label}",
+                got=f"the same settings as {same}",
+                expected="settings that differ from those of every other piece",
+                advice="They would be one trial under two labels.",
+            )
     for name, allowed in study.search.items():
         values = allowed.choices or (allowed.low, allowed.high)
         for value in values:

@@ -142,7 +142,17 @@ class StudyResult(_Record):
             return cls.model_validate_json(path.read_bytes())
         except (OSError, ValidationError) as error:
             expected = f"the result of a study, of format {FORMAT}"
-            raise DataError(str(path), got=str(error).splitlines()[0], expected=expected) from error
+            advice = "Move it away, and the study begins anew." if isinstance(error, ValidationError) else ""
+            raise DataError(str(path), got=_first(error), expected=expected, advice=advice) from error
+
+
+def _first(error: OSError | ValidationError) -> str:
+    """What is wrong, in a line."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    finding = error.errors(include_url=False)[0]
+    place = ".".join(map(str, finding["loc"]))
+    return f"{place}: {finding['msg']}" if place else str(finding["msg"])
 
 
 def ratio_of(entry: Clocked) -> float:

@@ -34,6 +34,7 @@ from mini_bert.studies.queue import Queue, require_optuna
 from mini_bert.studies.result import StudyResult, Trial
 from mini_bert.studies.schema import Measure, Study
 from mini_bert.studies.workers import Workers, steps_done
+from mini_bert.training.model_lookup import find_model
 from mini_bert.training.stop_signals import StopSignals
 
 _SECONDS_BETWEEN_LOOKS = 0.25
@@ -153,8 +154,11 @@ def run_study(
         MissingExtraError: optuna is not installed.
         DataError: the corpus cannot be used, the result file is another study's, or no process can be started.
         ConfigError: the baseline cannot be trained.
+        CheckpointError: there is no model that `start.model` names.
     """
     require_optuna()
+    if study.start is not None and study.start.model is not None:
+        find_model(study.start.model, argument="start.model")
     threads = threads or max(1, available_cores() // workers)
     session = opened(study, directory, result_file, keep=keep, report=report, progress=progress)
     folder = session.folder
@@ -236,7 +240,7 @@ def _start(session: Session, stop: StopSignals, say: Callable[[str], None], *, t
     if study.start is None:
         return None
     if study.start.model is not None:
-        return study.start.model, study.start.model
+        return str(find_model(study.start.model, argument="start.model")), study.start.model
     planned = plan.plan_start(study)
     assert planned is not None
     run = session.folder / worker.RUNS / planned.run_name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -15,6 +16,13 @@ def _settings(value: object) -> object:
     """Nothing beneath a heading is no settings."""
     return {} if value is None else value
 
+
+START = "start"
+"""Label of the training that gives the weights to begin from."""
+FROM_NOTHING = ", from nothing"
+"""Behind the baseline's label: the same without the given weights, for pieces that cannot begin from them."""
+MOST_POINTS = 1000
+"""Of a grid."""
 
 Settings = Annotated[dict[str, Any], BeforeValidator(_settings)]
 """`{"train.lr": 1e-3}` or `{"train": {"lr": 1e-3}}`."""
@@ -131,7 +139,9 @@ class Study(Section):
     trials: Integer = Field(20, ge=1, description="search: how many configurations are tried")
     baseline: str = Field(description="label of the piece that all others are compared with")
     budget: Budget
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1), min_length=1, description="of the trials of a piece")
+    seeds: tuple[Annotated[Integer, Field(ge=0, lt=2**64)], ...] = Field(
+        (0, 1), min_length=1, description="of the trials of a piece"
+    )
     start: Start | None = None
     measure: Measure = Measure()
     evaluations: Integer = Field(4, ge=1, le=100, description="held-out evaluations of a trial, the last at its end")
@@ -145,6 +155,21 @@ class Study(Section):
             raise ConfigError("pieces", got="none", expected="the baseline and what is compared with it")
         if any(not values for values in self.grid.values()):
             raise ConfigError("grid", got="a setting without values", expected="a list of values for each")
+        points = math.prod(map(len, self.grid.values()))
+        if points > MOST_POINTS:
+            raise ConfigError(
+                "grid",
+                got=f"{points:,} combinations",
+                expected=f"at most {MOST_POINTS:,}",
+                advice="A search tries some.",
+            )
+        for label in self.pieces:
+            if label == START or label.endswith(FROM_NOTHING):
+                raise ConfigError(
+                    f"pieces.{label}",
+                    got="a label that the study gives itself",
+                    expected=f"another one than {START!r} or '…{FROM_NOTHING}'",
+                )
         if self.search and self.measure.first_below is not None:
             raise ConfigError("search", got="a search beside first_below", expected="a search for the held-out loss")
         return self

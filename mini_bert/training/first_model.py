@@ -45,7 +45,7 @@ def first_model(config: Config, tokens: TokenCorpus) -> MiniBERT:
     model = MiniBERT(config.model, seed=config.run.seed, tokenizer=tokenizer, unigram=unigram)
     if config.run.start is None:
         return model
-    given = from_pretrained(find_model(config.run.start, config.run.directory))
+    given = from_pretrained(find_model(config.run.start, config.run.directory, "run.start"))
     odd = differing(config.model, given.config)
     if odd is not None:
         raise ConfigError(

@@ -9,11 +9,11 @@ from mini_bert.interop import hub
 from mini_bert.training.checkpoint import newest_verified
 
 
-def find_model(name: str | Path, runs: str | Path = "runs") -> Path:
+def find_model(name: str | Path, runs: str | Path = "runs", argument: str = "MODEL") -> Path:
     """The model folder that `name` means: a folder with `config.json`, a run's folder, or a run's name in `runs`.
 
     Of a run, it is the newest checkpoint that holds. What is neither and looks like `organisation/model` is fetched
-    from the Hugging Face Hub.
+    from the Hugging Face Hub. `argument` is what an error names.
 
     Raises:
         CheckpointError: there is no such model; near names are suggested.
@@ -28,15 +28,15 @@ def find_model(name: str | Path, runs: str | Path = "runs") -> Path:
                 return _newest(candidate)
         if path.is_dir():
             got = f"{str(name)!r}, a folder without config.json"
-            raise CheckpointError("MODEL", got=got, expected="a model folder")
+            raise CheckpointError(argument, got=got, expected="a model folder")
         if hub.is_name(name):
             return hub.fetch(str(name))
     except OSError as error:  # a name that is too long, a folder that may not be entered
         got = f"{str(name)[:80]!r}: {error.strerror}"
-        raise CheckpointError("MODEL", got=got, expected="a model folder that can be read") from error
+        raise CheckpointError(argument, got=got, expected="a model folder that can be read") from error
     known = sorted(folder.parent.name for folder in runs.glob("*/checkpoints"))
     raise CheckpointError(
-        "MODEL",
+        argument,
         got=f"{str(name)!r}, which is neither a folder nor a run in {runs}",
         expected="a checkpoint, a Hugging Face folder, the name of a run, or organisation/model on the Hub",
         advice=nearest(str(name), known) if known else "Train one first: mini-bert pretrain.",

@@ -32,7 +32,7 @@ def reference_of(config: Config, tokenizer: WordPiece, threads: int = 1) -> Refe
     name = config.curriculum.reference
     if config.curriculum.kind != "loss" or name is None:
         return None
-    model = MiniBERT.from_pretrained(find_model(name, config.run.directory))
+    model = MiniBERT.from_pretrained(find_model(name, config.run.directory, "curriculum.reference"))
     tokens = config.model.max_position_embeddings
     if model.tokenizer is None or model.tokenizer.fingerprint != tokenizer.fingerprint:
         raise _unfit(name, "other pieces", "the tokenizer of this training", "Train it with the same vocabulary.")

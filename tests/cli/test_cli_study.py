@@ -7,6 +7,7 @@ import json
 import pytest
 
 from mini_bert.cli import main
+from mini_bert.studies.plan import study_names
 
 TEXT = "\n\n".join(f"The cat number {i % 37} sat on the dog, then it ran away from {i % 11} cows." for i in range(900))
 STUDY = """
@@ -36,7 +37,7 @@ def here(tmp_path, monkeypatch):
 def test_list(capsys):
     assert main(["study", "list"]) == 0
     out = capsys.readouterr().out
-    assert "15 studies" in out
+    assert f"{len(study_names())} studies" in out
     assert "toolbox_final" in out
     assert main(["study", "list", "--json"]) == 0
     assert "plateau" in [study["name"] for study in json.loads(capsys.readouterr().out)]
@@ -47,6 +48,11 @@ def test_list(capsys):
     [
         (["run", "nothing.yaml"], ["nothing.yaml", "a study"]),
         (["run", "mine.yaml", "--workers", "0"], ["--workers", "at least 1"]),
+        (["run", "mine.yaml", "--threads", "0"], ["--threads", "at least 1"]),
+        (["clock", "mine.yaml", "--threads", "0"], ["--threads", "at least 1"]),
+        (["run", "begun.yaml"], ["start.model: got 'nowhere'"]),
+        (["show", "old.json"], ["format: Input should be 1", "of format 1", "begins anew"]),
+        (["show", "half.json"], ["half.json", "Invalid JSON", "of format 1"]),
         (["run", "bad.yaml"], ["optimizer.name", "'moun'", "bad.yaml"]),
         (["run", "lost.yaml"], ["nowhere.txt"]),
         (["run", "mine.yaml", "--out", "taken"], ["taken/mine.json", "the result of"]),
@@ -58,6 +64,9 @@ def test_list(capsys):
 @pytest.mark.reference
 def test_what_is_refused(here, capsys, words, said):
     (here / "bad.yaml").write_text(STUDY.replace("name: muon", "name: moun"))
+    (here / "begun.yaml").write_text(STUDY + "start: {model: nowhere}\n")
+    (here / "old.json").write_text('{"format": 0}')
+    (here / "half.json").write_text('{"format": 1, "trials": [')
     (here / "lost.yaml").write_text(STUDY.replace("text.txt", "nowhere.txt"))
     (here / "taken").mkdir()
     (here / "taken" / "mine.json").write_text("{}")
