@@ -116,6 +116,11 @@ class BatchStream:
         return scheduled_rate(self._masking, step, self.steps)
 
     @property
+    def word_list_sha256(self) -> str | None:
+        """The hash of the words that masking prefers by a list; None where there is no list."""
+        return self._facts.preferred.list_sha256
+
+    @property
     def changes(self) -> bool:
         """Whether batches late in a run are longer, or more of them hidden, than early ones."""
         return self._curriculum is not None or self._masking.rate_schedule in ("linear", "cosine")

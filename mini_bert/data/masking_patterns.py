@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 from collections.abc import Sequence
@@ -35,7 +36,8 @@ class PreferredWords(NamedTuple):
     """[V] whether a word that is this one piece is preferred."""
     parts: tuple[str, ...] = ()
     """[V] each piece without ##."""
-    pattern: re.Pattern[str] | None = None
+    patterns: tuple[re.Pattern[str], ...] = ()
+    """Each by itself: joined, their flags and the numbers of their groups would be another's."""
     listed: frozenset[str] = frozenset()
     remembered: dict[bytes, bool] = {}  # noqa: RUF012
     """Of words of several pieces, by their ids."""
@@ -48,6 +50,7 @@ class PreferredWords(NamedTuple):
             ConfigError: a pattern is no regular expression, or one that would try all ways to cut a word into parts.
             DataError: the list cannot be read as UTF-8, or none of its lines is one word to the tokenizer.
         """
+        regular = []
         for pattern in patterns:
             try:
                 compiled = re.compile(pattern)
@@ -61,14 +64,19 @@ class PreferredWords(NamedTuple):
                     expected="regular expressions that match in one way only",
                     advice="A repeat within a repeat is the usual cause: (a+)+ says no more than a+.",
                 )
-        joined = re.compile("|".join(f"(?:{pattern})" for pattern in patterns)) if patterns else None
+            regular.append(compiled)
         parts = tuple(piece.removeprefix("##") for piece in tokenizer.vocabulary)
-        words = cls(np.empty(0, bool), parts, joined, _listed(word_list, tokenizer), {})
+        words = cls(np.empty(0, bool), parts, tuple(regular), _listed(word_list, tokenizer), {})
         return words._replace(alone=np.array([words.has(part) for part in parts]))
 
     def has(self, word: str) -> bool:
         """Whether a word is preferred."""
-        return word in self.listed or (self.pattern is not None and self.pattern.fullmatch(word) is not None)
+        return word in self.listed or any(pattern.fullmatch(word) for pattern in self.patterns)
+
+    @property
+    def list_sha256(self) -> str | None:
+        """The hash of the listed words; None where none are."""
+        return hashlib.sha256("\n".join(sorted(self.listed)).encode()).hexdigest() if self.listed else None
 
     def occur_in(self, ids: NDArray[np.integer], pieces: Pieces) -> bool:
         """Whether a preferred word stands in a row of ids."""

@@ -33,6 +33,7 @@ from mini_bert.training.resuming import (
     check_same_data,
     check_same_reference,
     check_same_training,
+    check_same_word_list,
     data_sha256,
 )
 from mini_bert.training.step import TrainingState
@@ -206,6 +207,7 @@ def from_checkpoint(
     state.model.tokenizer = tokens.tokenizer
     course = _course(config, run, state, tokens, pool, ranks)
     check_same_reference(promised, course.facts, beginning.checkpoint)
+    check_same_word_list(promised, course.facts, beginning.checkpoint)
     changes = []
     for name, before in promised["environment"].items():
         now = course.facts["environment"].get(name)
@@ -281,6 +283,8 @@ def _course(
     if reference is not None:
         facts["reference_sha256"] = reference.fingerprint
     stream = BatchStream(tokens.train, config, tokens.tokenizer, reference=reference)
+    if stream.word_list_sha256 is not None:
+        facts["word_list_sha256"] = stream.word_list_sha256
     known = references_of(
         tokens.train.documents(),
         config.model.vocab_size,

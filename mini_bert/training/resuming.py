@@ -185,6 +185,18 @@ def check_same_reference(manifest: Mapping[str, Any], facts: Mapping[str, Any], 
         )
 
 
+def check_same_word_list(manifest: Mapping[str, Any], facts: Mapping[str, Any], checkpoint: Path) -> None:
+    """Raise DataError where the list of words that are masked sooner has changed since the checkpoint was saved."""
+    before, now = manifest.get("word_list_sha256"), facts.get("word_list_sha256")
+    if before is not None and before != now:
+        raise DataError(
+            "masking.word_list",
+            got=f"words with the sha256 {str(now)[:12]}…",
+            expected=f"{str(before)[:12]}…, as {checkpoint} was trained with",
+            advice="The file has changed since. For other words, begin anew: another --run, without --resume.",
+        )
+
+
 def with_steps(config: Config, steps: int) -> Config:
     """The configuration with the number of steps settled."""
     return config.model_copy(update={"train": config.train.model_copy(update={"steps": steps, "minutes": None})})

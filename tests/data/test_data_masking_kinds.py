@@ -364,3 +364,8 @@ def test_a_kind_that_needs_facts_asks_for_them(ids: np.ndarray, pieces: Pieces, 
         for given in (NO_FACTS, *(facts[other] for other in facts if other != kind)):
             with pytest.raises(InvalidInputError, match="facts_for"):
                 mask_rows(ids, pieces, MaskingConfig(kind=kind, patterns=PATTERNS), STREAM, facts=given)
+
+
+def test_each_pattern_has_flags_and_groups_of_its_own(letters: WordPiece) -> None:
+    words = PreferredWords.of((r"(?i)ABC", r"(?P<x>d)(?P=x)", r"(?P<x>e)(.)\2"), None, letters)
+    assert [word for word in ("abc", "dd", "ezz", "ABD", "ee", "ezy") if words.has(word)] == ["abc", "dd", "ezz"]

@@ -155,6 +155,18 @@ def test_the_masks_that_order_rows_by_their_loss_belong_to_a_run(configured, tok
     assert pretrain(again, tokens=tokens).step == 4
 
 
+def test_a_list_of_words_that_has_changed_is_another_one(configured, tokens, tmp_path):
+    words = tmp_path / "words.txt"
+    words.write_text("ba\nke\nlo\nmi\n")
+    settings = {"masking__kind": "pattern", "masking__word_list": str(words), "run__name": "listed"}
+    assert pretrain(configured(**settings), tokens=tokens, report=Stop(5)).step == 5
+    words.write_text("mi\nke\n\nba\nlo\n")
+    assert pretrain(configured(**settings, run__resume="auto"), tokens=tokens, report=Stop(7)).step == 7
+    words.write_text("ba\nke\n")
+    with pytest.raises(DataError, match=r"masking\.word_list.*has changed"):
+        pretrain(configured(**settings, run__resume="auto"), tokens=tokens)
+
+
 def test_settings_that_change_what_is_learned_are_told_apart_by_their_hash(configured):
     def hashed(**settings):
         return learning_sha256(configured(**settings))
