@@ -17,7 +17,7 @@ from mini_bert.cli.options import ConfigOptions, Flag, option
 from mini_bert.cli.results import command, print_result
 
 if TYPE_CHECKING:
-    from mini_bert.config.schema import Config
+    from mini_bert.config.schema import Config, ModelConfig
     from mini_bert.training.ranks import Ranks
     from mini_bert.training.report import PretrainResult
 
@@ -147,13 +147,24 @@ def _example(config: Config, clozes: list[dict[str, Any]]) -> str:
     return str(clozes[0]["text"])
 
 
+def _opens(model: ModelConfig) -> str:
+    """Who opens a checkpoint of such a model."""
+    from mini_bert.interop.bert_config import FAITHFUL, architecture_of, model_type
+
+    if model_type(model) != FAITHFUL:
+        return "a model folder for Mini-BERT alone: transformers has no such variant, and refuses it"
+    if architecture_of(model.heads) is None:
+        return "a Hugging Face model folder: transformers opens its encoder, Mini-BERT its heads too"
+    return "a Hugging Face model folder: transformers opens it as it is"
+
+
 def _print_next(result: PretrainResult, config: Config, example: str) -> None:
     name = result.run.name if config.run.directory == "runs" else result.run
     say = command()
     print(
         f"""
 The run is in {result.run}, its last checkpoint in {result.checkpoint}
-(a Hugging Face model folder: transformers opens it as it is). SHA-256 of parameters and moments:
+({_opens(result.model.config)}). SHA-256 of parameters and moments:
 {result.sha256}
 
 What to try next

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from mini_bert.training.phases import progress_line
+from mini_bert.training.phases import OTHER_TASKS, progress_line
 from mini_bert.training.report import Report, RunInfo
 
 if TYPE_CHECKING:
@@ -46,10 +46,11 @@ class TrainingDisplay(Report):
         for line in lines(info.forecast):
             self.say(line)
         guessing, (frequencies, itself) = math.log(info.config.model.vocab_size), info.references
-        self.say(
-            f"Loss in nats: {guessing:.2f} is guessing, {frequencies:.2f} knows how often each piece occurs; "
-            f"below {itself:.2f} a model reads the neighbours."
-        )
+        if info.config.tasks.masked_lm:
+            self.say(
+                f"Loss in nats: {guessing:.2f} is guessing, {frequencies:.2f} knows how often each piece occurs; "
+                f"below {itself:.2f} a model reads the neighbours."
+            )
         if self._untrained:
             self.evaluated(self._untrained)
 
@@ -80,6 +81,8 @@ class PlainDisplay(TrainingDisplay):
         """The record on one line."""
         line = progress_line(*(record[key] for key in ("step", "loss", "accuracy", "grad_norm", "phase")))
         line += _tasks_in_line(record)
+        if "masking_rate" in record:
+            line += f" | masked {record['masking_rate']:.1%}"
         left = duration(record["seconds_left"])
         self.say(f"{line} | lr {record['lr']:.2e} | {record['tokens_per_second']:,.0f} tokens/s | {left} left")
 
@@ -137,13 +140,17 @@ class LiveDisplay(TrainingDisplay):
         if not record:
             return bar
         numbers = Table.grid(padding=(0, 3))
-        numbers.add_row("loss", "masked accuracy", "gradient norm", "learning rate", "tokens/s", style="dim")
+        accuracy = "accuracy" if record["phase"] == OTHER_TASKS else "masked accuracy"
+        masked = [f"{record['masking_rate']:.1%}"] if "masking_rate" in record else []
+        names = ("loss", accuracy, "gradient norm", "learning rate", *(["masking rate"] if masked else []), "tokens/s")
+        numbers.add_row(*names, style="dim")
         skipped = not math.isfinite(record["loss"])
         numbers.add_row(
             "—" if skipped else f"{record['loss']:.4f}",
             "—" if skipped else f"{record['accuracy']:.1%}",
             "—" if skipped else f"{record['grad_norm']:.3f}",
             f"{record['lr']:.2e}",
+            *masked,
             f"{record['tokens_per_second']:,.0f}",
         )
         tasks = Table.grid(padding=(0, 3))

@@ -14,6 +14,7 @@ from mini_bert.batch import Batch
 from mini_bert.evaluation.every_token import every_token
 from mini_bert.evaluation.masked_lm import MaskedLMResult, MaskedLMScorer, compare, evaluate_masked_lm
 from mini_bert.evaluation.ngram_baselines import Baselines, fit_baselines
+from mini_bert.evaluation.tasks import scored_tasks
 from mini_bert.machine import peak_bytes
 
 if TYPE_CHECKING:
@@ -93,9 +94,12 @@ def evaluate_run(
     if not quick:
         asked = [every_token(batch, tokenizer.special_ids) for batch in batches]
         tokens = _score("every token", model, asked, told)
+    tasks = scored_tasks(model, config, token_corpus.held_out, tokenizer)
     return {
         "kind": "evaluation",
         "quick": quick,
+        **({"tasks": tasks} if tasks else {}),
+        "masked_lm": bool(config.tasks.masked_lm),
         "table": [{"name": name, "label": LABELS[name], **result.to_dict()} for name, result in results.items()],
         "differences": [
             _difference(name, results["model"], other) for name, other in results.items() if name != "model"

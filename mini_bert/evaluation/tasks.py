@@ -81,6 +81,34 @@ def evaluate_tasks(model: MiniBERT, batches: Sequence[Batch]) -> dict[str, TaskS
     return sums
 
 
+def scored_tasks(model: MiniBERT, config: Config, token_set: TokenSet, tokenizer: WordPiece) -> list[dict[str, Any]]:
+    """For each extra task that has a weight, plain values for JSON: `task`, `loss`, `accuracy`, `guessing`, `answers`.
+
+    `guessing` is the share of the more frequent answer; None where the model's own draws make the answers.
+
+    Raises:
+        NonFiniteError, InvalidInputError: as `evaluate_tasks`.
+    """
+    from mini_bert.data.batches import held_out_task_batches
+
+    batches = held_out_task_batches(token_set, config, tokenizer)
+    ones: dict[str, int] = {}
+    for question in (question for batch in batches for question in batch.questions):
+        ones[question.task] = ones.get(question.task, 0) + int((question.labels == 1).sum())
+    drawn = {"replaced_token"} if config.tasks.replacements == "model" else set()
+    return [
+        {
+            "task": task,
+            "loss": of.loss / of.items,
+            "accuracy": of.correct / of.items,
+            "guessing": None if task in drawn else max(ones[task], of.items - ones[task]) / of.items,
+            "answers": of.items,
+        }
+        for task, of in evaluate_tasks(model, batches).items()
+        if of.items
+    ]
+
+
 def _named(tasks: dict[str, TaskSum]) -> dict[str, float]:
     named = {}
     for task, of in tasks.items():

@@ -43,6 +43,25 @@ def differences_table(result: Mapping[str, Any]) -> Table:
     )
 
 
+def tasks_table(result: Mapping[str, Any]) -> Table:
+    """What the extra tasks reached on held-out rows of their own, beside always giving the more frequent answer."""
+    rows = tuple(
+        (
+            line["task"].replace("_", " "),
+            number(line["loss"], 4),
+            percent(line["accuracy"]),
+            "—" if line["guessing"] is None else percent(line["guessing"]),
+            f"{line['answers']:,}",
+        )
+        for line in result["tasks"]
+    )
+    return Table(
+        "Extra tasks, on held-out rows of their own",
+        ("", "loss, nats", "accuracy", "the more frequent answer", "answers"),
+        rows,
+    )
+
+
 def overfit_table(result: Mapping[str, Any]) -> Table:
     """Whether one batch was learned by heart."""
     row = (
@@ -62,7 +81,9 @@ def overfit_table(result: Mapping[str, Any]) -> Table:
 
 def _notes(result: Mapping[str, Any]) -> list[str]:
     baselines, tokens = result["baselines"], result["every_token"]
+    untrained = "Masked language modelling was not trained (tasks.masked_lm 0): its head is as it was drawn."
     notes = [
+        *([] if result.get("masked_lm", True) else [untrained]),
         "± is the larger half of the 95 % interval, over rows.",
         f"Baselines are counted on {baselines['n_tokens']:,} tokens of the training text and see the same corrupted "
         f"rows; weights from a slice of {baselines['tuned_on']:,}: θ {baselines['theta_left']:g} and "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mini_bert.errors import DataError, nearest
-from mini_bert.reports.evaluation import differences_table, evaluation_table, overfit_table
+from mini_bert.reports.evaluation import differences_table, evaluation_table, overfit_table, tasks_table
 from mini_bert.reports.numerics import numerics_tables
 from mini_bert.reports.progression import progression_table
 from mini_bert.reports.projection import projection_table
@@ -18,7 +18,11 @@ from mini_bert.reports.table import Table
 Result = Mapping[str, Any]
 
 TABLES: dict[str, Callable[[Result], list[Table]]] = {
-    "evaluation": lambda result: [evaluation_table(result), differences_table(result)],
+    "evaluation": lambda result: [
+        evaluation_table(result),
+        differences_table(result),
+        *([tasks_table(result)] if result.get("tasks") else []),
+    ],
     "overfit": lambda result: [overfit_table(result)],
     "projection": lambda result: [projection_table(result)],
     "numerics": numerics_tables,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -47,6 +48,28 @@ def test_without_masked_lm_the_total_is_shown(pretrain) -> None:
     code, said = pretrain("--tasks.masked-lm", "0", "--tasks.replaced-token", "1")
     assert code == 0
     assert re.search(r"Step +6 \| held-out loss 0\.\d{4} \| replaced token 0\.\d{3} \(\d+\.\d%\)", said)
+    assert "is guessing" not in said  # of which piece: nothing is masked
+
+
+def test_what_a_run_ends_with(text: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """Tasks beside the more frequent answer, where no masks were learned, and who opens the folder."""
+    monkeypatch.chdir(tmp_path)
+    words = ["pretrain", *SMALL, "--corpus", str(text), "--tasks.token-order", "1"]
+    assert main([*words, "--tasks.masked-lm", "0", "--run", "other"]) == 0
+    shown = capsys.readouterr().out
+    assert "Masked language modelling was not trained" in shown
+    (line,) = [line for line in shown.splitlines() if line.startswith("token order ")]
+    assert re.fullmatch(r"token order +0\.\d{4} +\d+\.\d % +(89|9\d)\.\d % +[\d,]+", line)
+    assert "transformers opens its encoder" in shown
+    rates = ["--masking.rate-schedule", "linear", "--masking.final-rate", "0.4"]
+    assert main([*words, *rates, "--model.position-embedding-type", "alibi", "--run", "variant"]) == 0
+    shown = capsys.readouterr()
+    assert "transformers has no such variant" in shown.out
+    assert "not trained" not in shown.out
+    assert re.search(r"Step +6 \| Loss .* \| masked 40\.0% \|", shown.err)
+    assert main(["evaluate", "variant", "--json"]) == 0
+    evaluation = json.loads(capsys.readouterr().out)
+    assert [task["task"] for task in evaluation["tasks"]] == ["token_order"]
 
 
 @pytest.mark.parametrize(
@@ -70,10 +93,11 @@ def test_the_live_display_has_a_line_a_task() -> None:
 
     display = LiveDisplay()
     record = {"loss": 5.0, "accuracy": 0.1, "grad_norm": 1.0, "lr": 1e-3, "tokens_per_second": 9.0, "phase": "refining"}
-    record |= {"seconds_left": 5.0, "token_order_loss": 0.31234, "token_order_accuracy": 0.91}
+    record |= {"masking_rate": 0.214, "seconds_left": 5.0, "token_order_loss": 0.31234, "token_order_accuracy": 0.91}
     display._record, display._losses = record, [5.0]
     display.info = type("Info", (), {"steps": 10})()
     console = Console(width=100)
     with console.capture() as shown:
         console.print(display._draw())
     assert re.search(r"token order +0\.3123 +91\.0%", shown.get())
+    assert re.search(r"masked accuracy .* masking rate .*\n.*21\.4%", shown.get())
