@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -154,12 +155,13 @@ class Course:
 
         Raises:
             StorageError: one could not be removed.
+            CheckpointError: there is none, and `run.start` names other weights by now.
         """
         left = self.state.step
         found = self.ranks.on_first(lambda: _to_go_back_to(self.run))
         self.ranks.on_first(lambda: retire_newer(self.run, -1 if found is None else step_of(found)))
         if found is None:
-            self._take(TrainingState.fresh(self.first(), self.config.optimizer))
+            self._take(TrainingState.fresh(self._same_first(), self.config.optimizer))
             self.progress, self.good = Progress(masking=AdaptiveRate.first(self.config.masking)), None
             self.health.rolled_back(left, 0)
         else:
@@ -172,6 +174,22 @@ class Course:
             self.progress.best_loss = self.progress.best_step = None
         return left
 
+    def _same_first(self) -> MiniBERT:
+        """The model before step 1, as it was then.
+
+        Raises:
+            CheckpointError: `run.start` names other weights by now.
+        """
+        model, before = self.first(), self.facts.get("start_sha256")
+        if before is not None and before != _sha256(model):
+            raise CheckpointError(
+                "run.start",
+                got=f"{self.config.run.start}, other weights than those that the run began with",
+                expected=f"those with the sha256 {before[:12]}…",
+                advice="A run that has trained on has other weights: begin anew, and name the checkpoint's folder.",
+            )
+        return model
+
     def _take(self, state: TrainingState) -> None:
         """Another state's numbers, in the arrays that are there."""
         for mine, other in zip(self.state.vectors, state.vectors, strict=True):
@@ -181,7 +199,11 @@ class Course:
 
 def from_nothing(config: Config, run: Path, tokens: TokenCorpus, pool: ShardPool, ranks: Ranks) -> Course:
     """A course before step 1."""
-    return _course(config, run, TrainingState.fresh(first_model(config, tokens), config.optimizer), tokens, pool, ranks)
+    model = first_model(config, tokens)
+    course = _course(config, run, TrainingState.fresh(model, config.optimizer), tokens, pool, ranks)
+    if config.run.start is not None:
+        course.facts["start_sha256"] = _sha256(model)
+    return course
 
 
 def from_checkpoint(
@@ -215,6 +237,8 @@ def from_checkpoint(
             changes.append(
                 f"{name} was {before} when this run was saved, and is {now}: the bits may differ from here on."
             )
+    if "start_sha256" in promised:
+        course.facts["start_sha256"] = promised["start_sha256"]
     course.facts["parent"] = str(beginning.origin or "") or promised["parent"]
     course.branched = beginning.origin is not None
     course.progress = Progress.restored(saved["progress"])
@@ -295,3 +319,7 @@ def _course(
     progress = Progress(masking=AdaptiveRate.first(config.masking))
     first = partial(first_model, config, tokens)
     return Course(run, config, state, stream, known, facts, tokens.train.n_tokens, ranks, first, progress)
+
+
+def _sha256(model: MiniBERT) -> str:
+    return hashlib.sha256(model.parameters.buffer.tobytes()).hexdigest()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+
 import numpy as np
 import pytest
 
 from mini_bert.errors import CheckpointError, ConfigError
 from mini_bert.model.bert import MiniBERT
-from mini_bert.training.course import from_nothing
+from mini_bert.training.course import from_checkpoint, from_nothing
 from mini_bert.training.first_model import first_model
 from mini_bert.training.parallel import ShardPool
 from mini_bert.training.pretrain import pretrain
 from mini_bert.training.ranks import Ranks
+from mini_bert.training.resuming import find_beginning
 
 
 @pytest.fixture
@@ -55,6 +59,31 @@ def test_heads_that_the_weights_lack_are_drawn(configured, tokens, given):
     fresh = MiniBERT(model.config, seed=0)
     np.testing.assert_array_equal(model.parameters["W_nsp"], fresh.parameters["W_nsp"])
     np.testing.assert_array_equal(model.parameters["W1_1"], given.model.parameters["W1_1"])
+
+
+def test_a_run_goes_back_to_the_weights_that_it_began_with_or_not_at_all(configured, tokens, given, tmp_path):
+    config = configured(run__start="given", run__name="after")
+    with ShardPool(1, config.train.shards) as pool:
+        course = from_nothing(config, tmp_path / "runs" / "after", tokens, pool, Ranks())
+    course.state.model.parameters.buffer[...] += 1
+    course.go_back()
+    np.testing.assert_array_equal(course.state.model.parameters.buffer, given.model.parameters.buffer)
+    other = pretrain(configured(train__steps=9, run__name="other"), tokens=tokens)
+    other.checkpoint.rename(given.checkpoint.parent / "checkpoint-9")
+    with pytest.raises(CheckpointError, match=r"run\.start.*other weights"):
+        course.go_back()
+
+
+def test_a_resumed_run_remembers_the_weights_that_it_began_with(configured, tokens, given):
+    settings = {"run__start": "given", "run__name": "after"}
+    began = pretrain(configured(**settings, train__steps=2), tokens=tokens)
+    manifest = json.loads((began.checkpoint / "manifest.json").read_text())
+    assert manifest["start_sha256"] == hashlib.sha256(given.model.parameters.buffer.tobytes()).hexdigest()
+    again = find_beginning(configured(**settings, run__resume="auto"), began.run)
+    with ShardPool(1, 4) as pool:
+        config = configured(**settings, train__steps=2)
+        course, _ = from_checkpoint(config, began.run, again, tokens, pool, Ranks())
+    assert course.facts["start_sha256"] == manifest["start_sha256"]
 
 
 @pytest.mark.parametrize("classes", [1, 2])
