@@ -90,6 +90,8 @@ def _train_and_show(config: Config, ranks: Ranks, *, json: bool) -> int:
         return _interrupted_code(result) if result.interrupted else DONE
     if result.interrupted:
         return _interrupted(result, config)
+    if "mlm" not in result.model.config.heads:
+        return _without_masks(result, json=json)
     try:
         with preparation() as progress:
             measured = closing_report(result, config, tokens, in_flight, progress)
@@ -102,6 +104,21 @@ def _train_and_show(config: Config, ranks: Ranks, *, json: bool) -> int:
         _print_clozes(measured["clozes"])
         _print_next(result, config, _example(config, measured["clozes"]))
     keep_report(measured, result.run)
+    return DONE
+
+
+def _without_masks(result: PretrainResult, *, json: bool) -> int:
+    """Print the last scores of a model that fills no masks; the report is about masks."""
+    scores = {name: value for name, value in result.evaluation.items() if name not in ("kind", "step")}
+    if json:
+        import json as json_format
+
+        told = {"run": str(result.run), "checkpoint": str(result.checkpoint), "step": result.step}
+        print(json_format.dumps({**told, "sha256": result.sha256, "evaluation": scores}, indent=2))
+        return DONE
+    for name, value in scores.items():
+        print(f"{name.replace('_', ' '):<28}{value:.4f}")
+    print(f"\nThe run is in {result.run}, its last checkpoint in {result.checkpoint}")
     return DONE
 
 

@@ -72,6 +72,19 @@ def test_what_a_run_ends_with(text: Path, tmp_path: Path, monkeypatch, capsys) -
     assert [task["task"] for task in evaluation["tasks"]] == ["token_order"]
 
 
+def test_a_model_that_fills_no_masks_ends_with_its_tasks(text: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bare.yaml").write_text("model:\n  heads: []\n")
+    words = ["pretrain", *SMALL, "--config", "bare.yaml", "--corpus", str(text)]
+    words += ["--tasks.masked-lm", "0", "--tasks.token-order", "1"]
+    assert main([*words, "--run", "bare"]) == 0
+    assert re.search(r"^token order accuracy +0\.\d{4}$", capsys.readouterr().out, re.MULTILINE)
+    assert main([*words, "--run", "json", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["step"] == 6
+    assert 0 < shown["evaluation"]["token_order_loss"] < 2
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
