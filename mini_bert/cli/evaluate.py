@@ -49,6 +49,7 @@ def evaluate(
     from mini_bert.cli.progress import preparation
     from mini_bert.evaluation.run import evaluate_run
     from mini_bert.model.bert import MiniBERT
+    from mini_bert.training.first_model import FIRST_VALUES
 
     folder = find_model(model)
     bert = MiniBERT.from_pretrained(folder)
@@ -64,7 +65,8 @@ def evaluate(
                 expected=f"{found}, as {folder} has it",
                 advice="Leave it out.",
             )
-    config = config.model_copy(update={"model": bert.config})
+    first = {name: getattr(config.model, name) for name in FIRST_VALUES}
+    config = config.model_copy(update={"model": bert.config.model_copy(update=first)})
     with preparation() as progress:
         tokens = _open(config, bert.tokenizer, progress)
         if overfit_one_batch:

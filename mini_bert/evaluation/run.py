@@ -16,6 +16,7 @@ from mini_bert.evaluation.masked_lm import MaskedLMResult, MaskedLMScorer, compa
 from mini_bert.evaluation.ngram_baselines import Baselines, fit_baselines
 from mini_bert.evaluation.tasks import scored_tasks
 from mini_bert.machine import peak_bytes
+from mini_bert.training.first_model import FIRST_VALUES, unigram_counts
 
 if TYPE_CHECKING:
     from mini_bert.config.schema import Config
@@ -50,7 +51,7 @@ def evaluate_run(
 
     Args:
         model: any model with an MLM head.
-        config: the run's: held-out rows, masks, seed of the untrained model.
+        config: the run's: held-out rows, masks, seed and first values of the untrained model.
         token_corpus: tokenised with the model's own vocabulary.
         quick: 128 rows, baselines from 2 million tokens, and no accuracy over every token.
         progress: told how far it is.
@@ -70,7 +71,8 @@ def evaluate_run(
     data = config.data
     if quick:
         data = data.model_copy(update={"held_out_rows": min(QUICK_ROWS, data.held_out_rows)})
-    config = config.model_copy(update={"model": model.config, "data": data})
+    begun = model.config.model_copy(update={name: getattr(config.model, name) for name in FIRST_VALUES})
+    config = config.model_copy(update={"model": begun, "data": data})
     tokenizer = token_corpus.tokenizer
     batches = list(held_out_batches(token_corpus.held_out, config, tokenizer))
     masking = held_out_masking()
@@ -86,7 +88,9 @@ def evaluate_run(
     )
     scorers: dict[str, MaskedLMScorer] = {
         "model": model,
-        "untrained": MiniBERT(model.config, dtype=model.dtype, seed=config.run.seed),
+        "untrained": MiniBERT(
+            begun, dtype=model.dtype, seed=config.run.seed, unigram=unigram_counts(begun, token_corpus)
+        ),
         **{name: getattr(baselines, name) for name in LABELS if hasattr(baselines, name)},
     }
     results = {name: _score(LABELS[name], scorer, batches, told) for name, scorer in scorers.items()}

@@ -19,14 +19,13 @@ from mini_bert.config.plain_yaml import read_document
 from mini_bert.config.schema import Config
 from mini_bert.errors import ConfigError, nearest
 from mini_bert.studies.schema import FROM_NOTHING, START, Budget, Piece, Start, Study
-from mini_bert.training.first_model import differing
+from mini_bert.training.first_model import FIRST_VALUES, differing
 
 _CATALOGUE = Path(__file__).with_name("catalogue")
 _QUICK_PIECES, _QUICK_SECONDS, _QUICK_STEPS = 3, 0.3, 12
 START_SEED = 1_000_003
 _SAVES = 8
 _MOST_LOGS = 100
-_FIRST_VALUES = ("initializer", "initializer_range", "scale_residual_init", "decoder_bias_init")
 _SAME_FOR_ALL = {
     "data": ("corpus", "held_out_fraction", "held_out_rows"),
     "tokenizer": ("vocab_file", "lowercase", "strip_accents", "min_frequency"),
@@ -41,7 +40,7 @@ _TIMELESS = {
         *("max_grad_norm", "adaptive_clip", "save_every", "evaluate_every", "log_every"),
     },
     "optimizer": {"beta1", "beta2", "eps", "weight_decay", "momentum", "lookahead_alpha"},
-    "model": {"initializer", "initializer_range", "scale_residual_init", "decoder_bias_init"},
+    "model": {*FIRST_VALUES},
     "masking": {"mask_share", "random_share"},
     "run": {"seed"},
 }
@@ -235,7 +234,7 @@ def begins_from(study: Study, config: Config, base: Config) -> Begins:
     """Whether a piece can begin from the given weights: it computes the same of them, and draws none of its own."""
     if study.start is None or differing(config.model, base.model) is not None:
         return "nothing"
-    drawn = any(getattr(config.model, name) != getattr(base.model, name) for name in _FIRST_VALUES)
+    drawn = any(getattr(config.model, name) != getattr(base.model, name) for name in FIRST_VALUES)
     return "nothing" if drawn else "start"
 
 

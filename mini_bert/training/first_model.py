@@ -7,6 +7,9 @@ moments is `run.resume` under another name.
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mini_bert.config.schema import Config, ModelConfig
 from mini_bert.data.tokens import TokenCorpus
 from mini_bert.errors import ConfigError
@@ -15,14 +18,13 @@ from mini_bert.model.pretrained import from_pretrained
 from mini_bert.training.model_lookup import find_model
 from mini_bert.training.phases import piece_counts
 
+FIRST_VALUES = ("initializer", "initializer_range", "scale_residual_init", "decoder_bias_init")
+"""How a model is drawn, of which its folder says nothing."""
 FREE = frozenset(
     {
+        *FIRST_VALUES,
         "hidden_dropout_prob",
         "attention_probs_dropout_prob",
-        "initializer",
-        "initializer_range",
-        "scale_residual_init",
-        "decoder_bias_init",
         "heads",
         "pooler",
         "num_labels",
@@ -39,10 +41,10 @@ def first_model(config: Config, tokens: TokenCorpus) -> MiniBERT:
         CheckpointError: `run.start` names no model, or one that does not hold.
         ConfigError: its architecture or its vocabulary is another one.
     """
-    tokenizer, unigram = tokens.tokenizer, None
-    if config.model.decoder_bias_init == "unigram":
-        unigram = piece_counts(tokens.train.documents(), config.model.vocab_size, tokenizer.special_ids)
-    model = MiniBERT(config.model, seed=config.run.seed, tokenizer=tokenizer, unigram=unigram)
+    tokenizer = tokens.tokenizer
+    model = MiniBERT(
+        config.model, seed=config.run.seed, tokenizer=tokenizer, unigram=unigram_counts(config.model, tokens)
+    )
     if config.run.start is None:
         return model
     given = from_pretrained(find_model(config.run.start, config.run.directory, "run.start"))
@@ -64,6 +66,13 @@ def first_model(config: Config, tokens: TokenCorpus) -> MiniBERT:
         if name in given.parameters and given.parameters[name].shape == view.shape:
             view[...] = given.parameters[name]
     return model
+
+
+def unigram_counts(model: ModelConfig, tokens: TokenCorpus) -> NDArray[np.int64] | None:
+    """[V] how often each piece stands in the training text, where `decoder_bias_init` asks for it."""
+    if model.decoder_bias_init != "unigram":
+        return None
+    return piece_counts(tokens.train.documents(), model.vocab_size, tokens.tokenizer.special_ids)
 
 
 def differing(one: ModelConfig, other: ModelConfig) -> str | None:

@@ -95,6 +95,18 @@ def test_one_table_with_everything_in_it(corpus):
     assert told[-1] == ("scoring: every token", rows, rows)
 
 
+def test_the_untrained_model_begins_as_the_run_did(corpus):
+    """Its folder does not say how; the run's configuration does."""
+    config, tokens = corpus
+    changed = {"decoder_bias_init": "unigram", "initializer": "orthogonal"}
+    config = config.model_copy(update={"model": config.model.model_copy(update=changed)})
+    trained = MiniBERT(config.model.model_copy(update={"decoder_bias_init": "zeros"}), tokenizer=tokens.tokenizer)
+    result = evaluate_run(trained, config, tokens, quick=True)
+    lines = {line["name"]: line["loss"] for line in result["table"]}
+    assert lines["untrained"] == pytest.approx(lines["unigram"], abs=0.15)
+    assert lines["untrained"] < lines["model"] - 0.5
+
+
 def test_quick_is_a_part_of_it(corpus):
     config, tokens = corpus
     model = MiniBERT(config.model, tokenizer=tokens.tokenizer)
