@@ -83,6 +83,7 @@ _SMALL = {
     "intermediate_size": 384,
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
+    "decoder_bias_init": "zeros",
 }
 _STEPS = {False: 300, True: 30}
 _ROWS = {False: 32, True: 8}
@@ -111,10 +112,16 @@ class TrainingCurve:
 
 
 def small_config(config: Config, quick: bool = False) -> Config:
-    """`config` with a small model and a small batch: the preset `model/tiny`; vocabulary and rows stay as they are."""
+    """`config` with a small model and a small batch: the preset `model/tiny`; vocabulary and rows stay as they are.
+
+    Masks alone are learned, in no order: neither is a matter of precision.
+    """
+    from mini_bert.config.schema import CurriculumConfig, TasksConfig
+
     model = config.model.model_copy(update=_SMALL)
     train = config.train.model_copy(update={"batch_size": _ROWS[quick]})
-    return config.model_copy(update={"model": model, "train": train})
+    plain = {"curriculum": CurriculumConfig(), "tasks": TasksConfig()}
+    return config.model_copy(update={"model": model, "train": train, **plain})
 
 
 def train_all(

@@ -89,11 +89,14 @@ def _open(config: Config, tokenizer: Any, progress: Any) -> TokenCorpus:
 
 
 def _overfit(config: Config, tokens: TokenCorpus, progress: Any, json: bool) -> int:
-    from mini_bert.config.schema import CurriculumConfig
+    from mini_bert.config.schema import CurriculumConfig, TasksConfig
     from mini_bert.data.batches import BatchStream
     from mini_bert.evaluation.overfit import overfit_one_batch
+    from mini_bert.model.tasks import with_task_heads
 
     config = config.model_copy(update={"curriculum": CurriculumConfig()})  # one batch has no order
+    if not config.tasks.masked_lm:  # masks are what is learned by heart
+        config = with_task_heads(config.model_copy(update={"tasks": TasksConfig()}))
     result = overfit_one_batch(
         config,
         BatchStream(tokens.train, config, tokens.tokenizer).batch(0),

@@ -127,3 +127,15 @@ def test_the_small_model_keeps_vocabulary_and_rows():
     small = small_config(Config())
     assert (small.model.vocab_size, small.model.max_position_embeddings) == (8192, 64)
     assert (small.model.hidden_size, small.model.hidden_dropout_prob, small.train.batch_size) == (96, 0.0, 32)
+
+
+def test_the_small_model_learns_masks_alone_in_no_order_and_from_nothing():
+    settings = {
+        "model": {"decoder_bias_init": "unigram"},
+        "curriculum": {"kind": "loss", "reference": "given"},
+        "tasks": {"masked_lm": 0.0, "token_order": 1.0},
+    }
+    small = small_config(Config.model_validate(settings))
+    assert small.model.decoder_bias_init == "zeros"
+    assert small.curriculum == Config().curriculum
+    assert small.tasks == Config().tasks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,9 @@ def test_a_model_that_fills_no_masks_ends_with_its_tasks(text: Path, tmp_path: P
     shown = json.loads(capsys.readouterr().out)
     assert shown["step"] == 6
     assert 0 < shown["evaluation"]["token_order_loss"] < 2
+    monkeypatch.setattr(import_module("mini_bert.cli.evaluate"), "_OVERFIT_STEPS", 3)
+    assert main(["evaluate", "bare", "--overfit-one-batch"]) == 1
+    assert "Not learned by heart in 3 updates" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
