@@ -44,6 +44,7 @@ def lr_find(
         json: the curve and the proposal as JSON.
     """
     from mini_bert.cli.progress import preparation
+    from mini_bert.config.no_effect import without_effect
     from mini_bert.data.tokens import open_tokens
     from mini_bert.reports.drawing import require_matplotlib
     from mini_bert.reports.learning_rate_curve import to_json, write
@@ -53,6 +54,8 @@ def lr_find(
         require_matplotlib()
     checkpoint = None if model is None else find_model(model)
     config = options.load(_settings_of(checkpoint) or "training/pretraining")
+    for note in without_effect(config):
+        print(f"Note: {note}", file=sys.stderr)
     with preparation() as progress:
         tokens = open_tokens(config.data, config.tokenizer, config.model.vocab_size, progress=progress)
 

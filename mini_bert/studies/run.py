@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from mini_bert.atomic_files import make_folder, replace_file
+from mini_bert.config.no_effect import without_effect
 from mini_bert.data.tokens import open_tokens
 from mini_bert.data.work import Progress
 from mini_bert.errors import DataError
@@ -163,6 +164,11 @@ def run_study(
     session = opened(study, directory, result_file, keep=keep, report=report, progress=progress)
     folder = session.folder
     session.collect()
+    for label, piece in plan.pieces_of(study).items():
+        config = plan.config_of(study, piece.settings)
+        config = config.model_copy(update={"train": config.train.model_copy(update={"steps": None})})
+        for note in without_effect(config):
+            say(f"{label}: {note}")
     if study.budget.minutes is not None:
         clock_study(session, say=say)
     with StopSignals() as stop:

@@ -34,8 +34,8 @@ def test_a_command_prints_what_is_shown(command, shown, tmp_path, monkeypatch, c
 
 
 def test_there_are_examples():
-    assert set(FILES) == {"mine.yaml", "bad.yaml"}
-    assert len(EXAMPLES) == 5
+    assert set(FILES) == {"mine.yaml", "bad.yaml", "vain.yaml"}
+    assert len(EXAMPLES) == 6
 
 
 def test_the_table_names_every_setting_once():
