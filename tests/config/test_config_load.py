@@ -119,6 +119,7 @@ REFUSED = {
     "not one of the choices": ("model: {heads: [mlm, nps]}", ["model.heads", "'nps'", "'nsp'"]),
     "empty corpus": ("data: {corpus: []}", ["data.corpus", "at least 1"]),
     "shares above one": ("masking: {mask_share: 0.95}", ["mask_share", "0.95", "at most 1"]),
+    "collocations of a word": ("masking: {kind: pmi, span_max: 1}", ["span_max", "got 1", "at least 2"]),
     "two budgets": ("train: {steps: 5, minutes: 3}", ["train.steps", "minutes 3", "one of the two"]),
     "empty shard": ("train: {batch_size: 2}", ["train.batch_size", "got 2", "shards, 4"]),
     "scalar for a section": ("model: 3", ["model", "got 3", "indented"]),
