@@ -86,7 +86,9 @@ class MaskingConfig(Section):
                 expected="regular expressions, or a word_list",
             )
         if self.kind == "pmi" and self.span_max < 2:
-            raise ConfigError("span_max", got=self.span_max, expected="at least 2 beside kind pmi: words that go together")
+            raise ConfigError(
+                "span_max", got=self.span_max, expected="at least 2 beside kind pmi: words that go together"
+            )
         if self.mask_share + self.random_share > 1 + 1e-12:
             raise ConfigError(
                 "mask_share",
