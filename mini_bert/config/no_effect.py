@@ -89,6 +89,9 @@ def _too_late(config: Config) -> list[str]:
             f"train.warmup_steps {train.warmup_steps:,} of {steps:,} steps: the rate rises to the end, and no schedule "
             "comes after it."
         )
+    lookahead = config.optimizer.lookahead
+    if lookahead is not None and lookahead > steps:
+        found.append(f"optimizer.lookahead {lookahead:,} has no effect within {steps:,} steps.")
     adaptive = config.masking.rate_schedule == "adaptive" and config.tasks.masked_lm
     if adaptive and train.evaluate_every >= steps:
         found.append(
