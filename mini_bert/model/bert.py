@@ -184,7 +184,8 @@ class MiniBERT:
 
         Returns:
             logits [B, T, V] (`mlm`), [B, T, labels] (`token_classifier`), [B, T, 2] (`std`, `rtd`), [B, 2] (`nsp`,
-            `sop`) or [B, labels] (`classifier`); and the cache: name → array, which `MiniBERTGradients.backward_from_logits` takes back.
+            `sop`) or [B, labels] (`classifier`); and the cache: name → array, which
+            `MiniBERTGradients.backward_from_logits` takes back.
 
         Raises:
             InvalidInputError: names the argument that does not fit, or a head that the model does not have.
