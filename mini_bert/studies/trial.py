@@ -103,7 +103,8 @@ def train_trial(
             report_loss(evaluations, measured["loss"])
             return measured
 
-        result = pretrain(config, tokens=tokens, evaluate=evaluate, report=_Watch(Measure(**planned["measure"])))
+        watch = _Watch(Measure(**planned["measure"])) if config.tasks.masked_lm else Report()
+        result = pretrain(config, tokens=tokens, evaluate=evaluate, report=watch)
         if result.interrupted:
             return None
     except _Reached:
@@ -136,7 +137,8 @@ def _recorded(
         [r for r in records if r.get("kind") == kind] for kind in ("train", "evaluation", "start")
     )
     start = starts[-1] if starts else {}
-    level = level_of(Measure(**planned["measure"]), start.get("references", {}))
+    references = start.get("references", {}) if config.tasks.masked_lm else {}  # other losses are not below these
+    level = level_of(Measure(**planned["measure"]), references)
     scored = [(r["step"], r.get("loss")) for r in held_out]
     finite = [(loss, step) for step, loss in scored if step > 0 and loss is not None]
     best = min(finite, default=(None, None))

@@ -20,6 +20,8 @@ from mini_bert.evaluation.masked_lm import evaluate_masked_lm
 from mini_bert.studies.plan import config_of, plan_trial
 from mini_bert.studies.result import StudyResult
 from mini_bert.studies.run import run_study
+from mini_bert.studies.trial import train_trial
+from mini_bert.studies.worker import job_of
 from mini_bert.training.ownership import Owner, this_process
 from mini_bert.training.pretrain import pretrain
 
@@ -138,6 +140,15 @@ def test_until_the_loss_is_below(study, run):
         assert trial.first_below == trial.step < 400
         *before, last = dict(trial.train_losses).values()
         assert last < trial.level <= min(before)
+
+
+def test_a_loss_of_other_tasks_is_not_waited_for(study, tmp_path):
+    """Two answers are told apart at 0.7 nats, which is below what frequencies reach in a whole vocabulary."""
+    made = study(seeds=[0], measure={"first_below": 1e-3, "reference": "unigram"}, budget={"steps": 3})
+    settings = {"tasks.masked_lm": 0.0, "tasks.token_order": 1.0, "train.log_every": 1}
+    planned = plan_trial(made, "plain", settings, 0, 3, None)
+    trial = train_trial(job_of(planned, settings, config_of(made, {}).to_dict(), made), directory=tmp_path, threads=1)
+    assert (trial.status, trial.step, trial.first_below, trial.level) == ("done", 3, None, None)
 
 
 @pytest.mark.slow
