@@ -19,8 +19,8 @@ from mini_bert.data.tokens import open_tokens
 from mini_bert.errors import DataError, InvalidInputError, MissingExtraError
 from mini_bert.evaluation.masked_lm import evaluate_masked_lm
 from mini_bert.model.bert import MiniBERT
-from mini_bert.reports.numerics import PARTS, findings, numerics_block, numerics_tables
 from mini_bert.reports.drawing import require_matplotlib
+from mini_bert.reports.numerics import PARTS, findings, numerics_block, numerics_tables
 from mini_bert.reports.numerics_picture import write_numerics
 from mini_bert.reports.pages import tables
 

@@ -64,7 +64,9 @@ def test_too_few_steps_are_said_to_be_too_few():
 def test_a_broken_update_does_not_pass(monkeypatch):
     """The optimiser climbs: the sign of the gradient is wrong."""
     update = step_module.optimizer.update
-    monkeypatch.setattr(step_module.optimizer, "update", lambda *args, scale, **rest: update(*args, scale=-scale, **rest))
+    monkeypatch.setattr(
+        step_module.optimizer, "update", lambda *args, scale, **rest: update(*args, scale=-scale, **rest)
+    )
     result = overfit_one_batch(CONFIG, one_batch(), 20, threads=1)
     assert not result.passed
     assert result.loss > np.log(64)

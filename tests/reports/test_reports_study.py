@@ -50,9 +50,7 @@ def entry(piece, difference, verdict, **more):
 def result():
     curves = {"train_losses": [[5, 5.5], [10, 5.0]], "held_out_losses": [[10, 5.0]]}
     trials = [
-        {"piece": p, "seed": s, "settings": {}, "steps": 10, **curves}
-        for p in ("plain", "good", "bad")
-        for s in (0, 1)
+        {"piece": p, "seed": s, "settings": {}, "steps": 10, **curves} for p in ("plain", "good", "bad") for s in (0, 1)
     ]
     comparison = [
         entry("bad", 0.5, "hurts"),
