@@ -84,7 +84,7 @@ def _too_late(config: Config) -> list[str]:
     found, train, steps = [], config.train, config.train.steps
     if steps is None:
         return found
-    if train.warmup_steps is not None and train.warmup_steps >= steps > 1:
+    if train.warmup_steps is not None and train.warmup_steps >= max(steps, 2):
         found.append(
             f"train.warmup_steps {train.warmup_steps:,} of {steps:,} steps: the rate rises to the end, and no schedule "
             "comes after it."

@@ -28,6 +28,7 @@ IN_VAIN = [
     ({"health.lr_cut": 0.1}, "without health.lr_cut_after_skips or health.lr_cut_after_evaluations"),
     ({"tasks.masked_lm": 0, "tasks.token_order": 1, "masking.rate": 0.3}, "beside tasks.masked_lm 0"),
     ({"train.steps": 20, "train.warmup_steps": 20}, "train.warmup_steps 20 of 20"),
+    ({"train.steps": 1, "train.warmup_steps": 50}, "train.warmup_steps 50 of 1"),
     ({"train.steps": 5, "optimizer.lookahead": 6}, "optimizer.lookahead 6 has no effect within 5 steps"),
     ({"masking.rate_schedule": "adaptive", "train.steps": 20, "train.evaluate_every": 20}, "at step 20"),
 ]
@@ -39,6 +40,7 @@ USEFUL = [
     {"health.lr_cut": 0.1, "health.lr_cut_after_evaluations": 3},
     {"optimizer.lookahead": 5, "optimizer.lookahead_alpha": 0.8},
     {"train.steps": 20, "train.warmup_steps": 19},
+    {"train.steps": 1, "train.warmup_steps": 1},
 ]
 
 
