@@ -20,6 +20,7 @@ from mini_bert.training.checkpoint_folders import checkpoints, pointed_to, step_
 from mini_bert.training.metrics_log import Record
 from mini_bert.training.run_folders import Contents, RunSummary, read_contents, size_of, summary
 
+_OF_TASK = "_accuracy"
 _ROWS = 12
 """Of the table of a run's course."""
 _NOT_SHOWN = {"run.name", "run.directory", "run.resume"}
@@ -148,11 +149,12 @@ def _course(contents: Contents) -> list[dict[str, Any]]:
     """At most so many rows, evenly spread: the steps that were evaluated, or those that were logged."""
     by_step: dict[int, dict[str, Any]] = {}
     for record in contents.of("train"):
-        names = ("loss", "accuracy", "grad_norm", "lr", "tokens_per_second")
+        names = ("loss", "accuracy", "grad_norm", "lr", "masking_rate", "tokens_per_second")
         by_step.setdefault(record["step"], {}).update({name: _real(record.get(name)) for name in names})
     scored = contents.of("evaluation")
     for record in scored:
-        values = {"held_out": _real(record.get("loss")), "top1": _real(record.get("top1"))}
+        values: dict[str, Any] = {"held_out": _real(record.get("loss")), "top1": _real(record.get("top1"))}
+        values["tasks"] = {name: _real(record[key]) for key in record if (name := key.removesuffix(_OF_TASK)) != key}
         by_step.setdefault(record["step"], {}).update(values)
     steps = sorted({record["step"] for record in scored} if len(scored) > 2 else by_step)
     chosen = sorted({steps[i * (len(steps) - 1) // (_ROWS - 1)] for i in range(_ROWS)}) if steps else []
@@ -210,20 +212,32 @@ def _starts_table(known: Mapping[str, Any]) -> Table:
 
 
 def _course_table(known: Mapping[str, Any]) -> Table:
+    course = known["course"]
+    tasks = list(dict.fromkeys(name for row in course for name in row.get("tasks", ())))
+    masked = any(row.get("masking_rate") is not None for row in course)
     rows = tuple(
         (
             f"{row['step']:,}",
             number(row.get("loss"), 4),
             number(row.get("held_out"), 4),
             percent(row.get("top1")),
+            *(percent(row.get("tasks", {}).get(name)) for name in tasks),
             number(row.get("grad_norm")),
             NOTHING if row.get("lr") is None else f"{row['lr']:.2e}",
+            *([percent(row.get("masking_rate"))] if masked else []),
             number(row.get("tokens_per_second"), 0),
         )
-        for row in known["course"]
+        for row in course
     )
-    columns = ("step", "loss", "held-out loss", "held-out accuracy", "gradient norm", "learning rate", "tokens/s")
-    return Table("Course", columns, rows, left=())
+    columns = (
+        *("step", "loss", "held-out loss", "held-out accuracy"),
+        *(name.replace("_", " ") for name in tasks),
+        *("gradient norm", "learning rate"),
+        *(["masking rate"] if masked else []),
+        "tokens/s",
+    )
+    notes = ("Of the extra tasks: accuracy on held-out rows of their own.",) if tasks else ()
+    return Table("Course", columns, rows, notes, left=())
 
 
 def _checkpoints_table(known: Mapping[str, Any]) -> Table:

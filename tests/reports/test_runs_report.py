@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -55,6 +56,14 @@ def test_the_page_says_what_the_files_say(tmp_path):
     assert len(course) == 12
     assert (course[0]["step"], course[-1]["step"]) == (0, 40)
     assert details(tmp_path)["train_losses"][1] == [2, 2.5]
+
+
+def test_tasks_and_masking_rates_stand_in_the_course(tmp_path):
+    assert "masking rate" not in page(write(tmp_path))
+    more = {"train": {"masking_rate": 0.214}, "evaluation": {"token_order_accuracy": 0.912, "token_order_loss": 0.3}}
+    text = page(write(tmp_path, [{**record, **more.get(record["kind"], {})} for record in RECORDS]))
+    assert re.search(r"held-out accuracy +token order +gradient norm +learning rate +masking rate", text)
+    assert re.search(r"^ *40 .* 91\.2 % .* 21\.4 % ", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize("odd", ODD, ids=repr)
