@@ -15,16 +15,17 @@ class OwnStep:
         from mini_bert.config.schema import Config
         from mini_bert.data.batches import BatchStream
         from mini_bert.data.tokens import open_tokens
-        from mini_bert.model.bert import MiniBERT
+        from mini_bert.model.tasks import with_task_heads
         from mini_bert.training.allocator import keep_freed_memory
+        from mini_bert.training.first_model import first_model
         from mini_bert.training.parallel import ShardPool
         from mini_bert.training.step import TrainingState, training_step
 
         keep_freed_memory()
-        self._config = Config(**options["config"])
+        self._config = with_task_heads(Config(**options["config"]))
         tokens = open_tokens(self._config.data, self._config.tokenizer, self._config.model.vocab_size)
         self._stream = BatchStream(tokens.train, self._config, tokens.tokenizer)
-        self._state = TrainingState.fresh(MiniBERT(self._config.model, seed=self._config.run.seed))
+        self._state = TrainingState.fresh(first_model(self._config, tokens), self._config.optimizer)
         self._pool = ShardPool(threads, self._config.train.shards).__enter__()
         self._train = training_step
 
