@@ -46,6 +46,8 @@ def race(
     def told(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
 
+    if threads is not None and threads < 1:
+        raise InvalidInputError("threads", got=threads, expected="at least 1")
     unknown = sorted(set(only) - {racer.name for racer in RACERS})
     if unknown:
         names = ", ".join(racer.name for racer in RACERS)

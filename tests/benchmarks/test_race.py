@@ -8,8 +8,9 @@ import pytest
 
 from mini_bert.benchmarks.race import race as races
 from mini_bert.benchmarks.race.racers import Racer, transformers_at
-from mini_bert.benchmarks.race.result import Course, Point, RaceResult
+from mini_bert.benchmarks.race.result import Course, Machine, Point, RaceResult
 from mini_bert.benchmarks.race.tables import table
+from mini_bert.cli import main
 from mini_bert.errors import DataError
 
 
@@ -31,7 +32,7 @@ def course(name: str, library: str, blocks: list[float], losses: list[float]) ->
 def result() -> RaceResult:
     theirs = course("usual", "transformers", [0.5, 0.7, 0.6], [7.0, 6.0, 5.0])
     ours = course("fast", "mini-bert", [0.1, 0.1, 0.2], [6.0, 5.1, 4.9, 4.0])
-    machine = {"processor": "a processor", "threads": 2}
+    machine = Machine(processor="a processor", threads=2, facts={})
     return RaceResult(corpus="text", held_out_rows=64, rows=64, tokens=64, machine=machine, courses=[theirs, ours])
 
 
@@ -49,10 +50,34 @@ def test_the_table_says_so(result):
     assert rows["fast"] == ("fast", "100", "400", "4.000", "0.5 min, 6.0 times sooner")
 
 
-def test_a_file_that_is_no_race_is_refused(tmp_path):
-    (tmp_path / "race.json").write_text("{}")
-    with pytest.raises(DataError, match="expected a race"):
+@pytest.mark.parametrize("text", ["", "{}", "[1", '{"corpus": 3}'])
+def test_a_file_that_is_no_race_is_refused(text, tmp_path):
+    (tmp_path / "race.json").write_text(text)
+    with pytest.raises(DataError, match="expected a race as mini-bert writes it"):
         RaceResult.read(tmp_path / "race.json")
+
+
+def test_a_race_is_read_as_it_was_written(result, tmp_path):
+    result.write(tmp_path / "race.json")
+    assert RaceResult.read(tmp_path / "race.json") == result
+
+
+def test_who_was_not_clocked_is_named(result):
+    with pytest.raises(DataError, match=r"no racer faster; expected one of usual, fast.*--clock"):
+        result.course("faster")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--show"], "Run one: mini-bert race"),
+        (["--only", "slow"], "expected names among usual, tuned, default, fast, faster"),
+        (["--threads", "0"], "threads: got 0; expected at least 1"),
+    ],
+)
+def test_what_cannot_be_raced_is_refused_in_words(words, said, tmp_path, capsys):
+    assert main(["race", "--out", str(tmp_path), *words]) == 2
+    assert said in capsys.readouterr().err
 
 
 RECIPE = {

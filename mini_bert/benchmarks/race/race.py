@@ -14,7 +14,7 @@ from typing import Any
 
 from mini_bert.benchmarks.duel import Contestant, alternate
 from mini_bert.benchmarks.race.racers import CORPUS, RACERS, Racer
-from mini_bert.benchmarks.race.result import Course, Point, RaceResult
+from mini_bert.benchmarks.race.result import Course, Machine, Point, RaceResult
 from mini_bert.benchmarks.workload import Workload
 from mini_bert.config.load import load_config
 from mini_bert.config.schema import Config
@@ -88,11 +88,11 @@ def measure_clock(
         held_out_rows=first.data.held_out_rows,
         rows=first.train.batch_size,
         tokens=first.model.max_position_embeddings,
-        machine={
-            "threads": threads,
-            "processor": processor_name(),
-            **{entry.name: entry.facts for entry in contest.entries if entry.name in ("usual", "default")},
-        },
+        machine=Machine(
+            threads=threads,
+            processor=processor_name(),
+            facts={entry.name: entry.facts for entry in contest.entries},
+        ),
         courses=courses,
     )
     result.write(out / FILE_NAME)

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mini_bert.atomic_files import replace_file
 from mini_bert.errors import DataError
@@ -14,6 +14,15 @@ from mini_bert.errors import DataError
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Machine(_Record):
+    """Where the clock was measured."""
+
+    threads: int
+    processor: str
+    facts: dict[str, dict[str, Any]]
+    """Versions and kernels, by racer."""
 
 
 class Point(_Record):
@@ -32,7 +41,7 @@ class Course(_Record):
     library: str
     minutes: float
     """Its budget."""
-    step_seconds: list[float]
+    step_seconds: list[float] = Field(min_length=1)
     """Mean seconds of a step, one number a block of the clock."""
     steps: int
     """That many steps the budget was when they were settled."""
@@ -68,12 +77,24 @@ class RaceResult(_Record):
     """B"""
     tokens: int
     """T"""
-    machine: dict[str, Any]
+    machine: Machine
     courses: list[Course]
 
     def course(self, name: str) -> Course:
-        """The racer of this name."""
-        return next(course for course in self.courses if course.name == name)
+        """The racer of this name.
+
+        Raises:
+            DataError: it was not there when the clock was measured.
+        """
+        found = next((course for course in self.courses if course.name == name), None)
+        if found is None:
+            raise DataError(
+                "race.json",
+                got=f"no racer {name}",
+                expected=f"one of {', '.join(course.name for course in self.courses)}",
+                advice="Measure the clock again: mini-bert race --clock.",
+            )
+        return found
 
     def times_sooner(self, name: str, than: str) -> float | None:
         """By what factor racer `name` reached sooner what racer `than` has reached at the end of its time."""
@@ -100,5 +121,12 @@ class RaceResult(_Record):
         """
         try:
             return cls.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError) as error:
-            raise DataError(str(path), got=str(error).splitlines()[0], expected="a race.json") from error
+        except OSError as error:
+            advice = "Run one: mini-bert race."
+            raise DataError(str(path), got=error.strerror or str(error), expected="a race", advice=advice) from error
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"])) or "the file"
+            raise DataError(
+                str(path), got=f"{where}: {first['msg']}", expected="a race as mini-bert writes it"
+            ) from error

@@ -27,7 +27,7 @@ def table(result: RaceResult) -> Table:
         ("training", "ms a step", "steps", "held-out loss at its end", *ends),
         tuple(rows),
         (
-            f"{machine['processor']}, {machine['threads']} threads. A step's time is the median of blocks in which all "
+            f"{machine.processor}, {machine.threads} threads. A step's time is the median of blocks in which all "
             "took turns; batches are made on the clock for Mini-BERT, and off it for transformers.",
         ),
         strong=tuple(number for number, course in enumerate(result.courses) if course.name.startswith("fast")),
