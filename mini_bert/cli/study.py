@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from mini_bert.cli import DONE, INTERRUPTED
+from mini_bert.cli import CHECK_FAILED, DONE, INTERRUPTED
 from mini_bert.cli.options import Flag, option
 from mini_bert.errors import DataError, InvalidInputError, nearest
 
@@ -154,7 +154,11 @@ def run(
         return INTERRUPTED if outcome.signal == 2 else 128 + outcome.signal
     _print(outcome.result.model_dump(mode="json"), json=json)
     print(f"\nThe result is in {file}", file=sys.stderr)
-    return DONE
+    failed = [trial for trial in outcome.result.trials if trial.status == "failed"]
+    if failed:
+        trials = "trial" if len(failed) == 1 else "trials"
+        print(f"{len(failed)} {trials} failed, the first with: {failed[0].message}", file=sys.stderr)
+    return CHECK_FAILED if failed else DONE
 
 
 def show(

@@ -25,6 +25,20 @@ baseline: plain
 budget: {minutes: 2}
 """
 
+LOST = """
+name: lost
+question: Does it help?
+extends: training/debugging
+corpus: text.txt
+settings: {model.vocab_size: 100}
+pieces:
+  plain: {why: As it is.}
+  lost: {settings: {curriculum.kind: loss, curriculum.reference: nowhere}, why: No reference.}
+baseline: plain
+budget: {steps: 4}
+seeds: [0]
+"""
+
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
@@ -96,3 +110,13 @@ def test_quick(here, capsys):
     assert main(["study", "clock", "mine.yaml", "--quick"]) == 0  # known already
     assert "beside the baseline's" in capsys.readouterr().out
     assert json.loads((here / "studies" / "mine-quick.json").read_text()) == result
+
+
+@pytest.mark.reference
+@pytest.mark.slow
+def test_a_trial_that_failed_is_said_and_is_the_exit_code(here, capsys):
+    (here / "lost.yaml").write_text(LOST)
+    assert main(["study", "run", "lost.yaml"]) == 1
+    told = capsys.readouterr().err
+    assert "1 trial failed, the first with:" in told
+    assert "nowhere" in told
