@@ -301,10 +301,11 @@ def _until_done(
         pool.fill(queue_name, len(queue.waiting()), queue.running())
         if pool.wait(_SECONDS_BETWEEN_LOOKS):
             _give_up(session, queue)
-        for trial in session.collect():
+        ended = session.collect()
+        for untold, trial in zip(reversed(range(len(ended))), ended, strict=True):
             session.ended_now.add(trial.key)
             missing.pop(trial.key, None)
-            _tell(session, queue, jobs, first_steps, trial)
+            _tell(session, queue, jobs, first_steps, trial, untold)
         if missing and not pool.active and not queue.waiting() and not queue.running():
             for job in missing.values():  # taken by a process that went away without a word
                 queue.add(job)
@@ -353,8 +354,12 @@ def _tell(
     jobs: Sequence[Mapping[str, Any]],
     first_steps: Mapping[str, int],
     finished: Trial | None,
+    untold: int = 0,
 ) -> None:
-    """Report how far it is; time left at the speed of this session so far, by steps times the clock's ratio."""
+    """Report how far it is; time left at the speed of this session so far, by steps times the clock's ratio.
+
+    Of the trials that are over, `untold` will be told of next.
+    """
     over = session.finished()
     work = {job["key"]: _work_of(session, job) for job in jobs}
     done = left = 0.0
@@ -369,7 +374,7 @@ def _tell(
         if key in under_way and key not in over:
             running.append(f"{job['piece']}, seed {job['seed']}, step {at:,} of {steps:,}")
     speed = done / max(time.monotonic() - session.begun, 1e-9)
-    total_done = sum(job["key"] in over for job in jobs)
+    total_done = sum(job["key"] in over for job in jobs) - untold
     session.report(Status(total_done, len(jobs), tuple(running), left / speed if speed > 0 else None, finished))
 
 
