@@ -353,10 +353,18 @@ def test_a_pattern_that_would_never_end_is_refused(pattern: str, letters: WordPi
 
 
 @pytest.mark.parametrize(
-    "pattern", [".*ing|.*ed", r"(?:\w+-)*\w+", "[0-9]+", "(a|b)+", "|".join(f"x{i}" for i in range(3000))]
+    ("pattern", "preferred"),
+    [
+        (".*ing|.*ed", ["seeing", "used"]),
+        (r"(?:\w+-)*\w+", ["seeing", "used", "12", "abba", "x2999"]),
+        ("[0-9]+", ["12"]),
+        ("(a|b)+", ["abba"]),
+        ("|".join(f"x{i}" for i in range(3000)), ["x2999"]),
+    ],
 )
-def test_a_pattern_with_one_way_to_match_is_not(pattern: str, letters: WordPiece) -> None:
-    PreferredWords.of((pattern,), None, letters)
+def test_a_pattern_with_one_way_to_match_is_not(pattern: str, preferred: list[str], letters: WordPiece) -> None:
+    words = PreferredWords.of((pattern,), None, letters)
+    assert [word for word in ("seeing", "used", "12", "abba", "x2999", "x-") if words.has(word)] == preferred
 
 
 def test_a_kind_that_needs_facts_asks_for_them(ids: np.ndarray, pieces: Pieces, facts: dict[str, MaskingFacts]) -> None:

@@ -137,7 +137,11 @@ def test_counts_that_are_no_counts(unigram: Any) -> None:
 
 def test_without_the_head_no_counts_are_needed() -> None:
     config = ModelConfig(**SHAPE, decoder_bias_init="unigram", heads=("classifier",))
-    initialize(Parameters(config, np.float32), seed=0)
+    parameters = Parameters(config, np.float32)
+    initialize(parameters, seed=0)
+    plain = MiniBERT(ModelConfig(**SHAPE, heads=("classifier",)), seed=0).parameters
+    np.testing.assert_array_equal(parameters.buffer, plain.buffer)
+    assert parameters["W_classifier"].any()
 
 
 def test_the_example_of_the_guide_is_true() -> None:
