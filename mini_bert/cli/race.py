@@ -29,11 +29,12 @@ def race(
 
     Examples:
       mini-bert race
+      mini-bert race --clock
       mini-bert race --only fast default
       mini-bert race --show
 
     Args:
-        clock: measure the clock again.
+        clock: only measure the clock, again if need be.
         show: train nothing; show what there is.
         json: the result as JSON.
     """
@@ -56,7 +57,8 @@ def race(
     if not show:
         if clock or not (folder / FILE_NAME).exists():
             measure_clock(folder, threads=threads, told=told)
-        run_race(folder, Path(runs), only=only, threads=threads, told=told)
+        if not clock:
+            run_race(folder, Path(runs), only=only, threads=threads, told=told)
         _draw(folder)
     result = RaceResult.read(folder / FILE_NAME)
     if json:

@@ -11,7 +11,7 @@ from mini_bert.benchmarks.race.racers import Racer, transformers_at
 from mini_bert.benchmarks.race.result import Course, Machine, Point, RaceResult
 from mini_bert.benchmarks.race.tables import table
 from mini_bert.cli import main
-from mini_bert.errors import DataError
+from mini_bert.errors import ConfigError, DataError
 
 
 def course(name: str, library: str, blocks: list[float], losses: list[float]) -> Course:
@@ -133,3 +133,12 @@ def test_both_sides_train_and_go_on_where_they_were_stopped(tmp_path, monkeypatc
     again = races.run_race(tmp_path, tmp_path / "parts", racers[:1], threads=1, overrides=small)
     assert [p.step for p in again.course("usual").curve] == [p.step for p in whole.course("usual").curve]
     assert again.course("usual").curve[-1].loss == pytest.approx(whole.course("usual").curve[-1].loss, abs=1e-5)
+
+    other = (transformers_at(2e-3, "usual", "theirs"), racers[1])
+    with pytest.raises(ConfigError, match=r"begun with train.lr 0.001; expected train.lr 0.002. Delete the folder"):
+        races.run_race(tmp_path, tmp_path / "parts", other[:1], threads=1, overrides=small)
+    clocked = races.measure_clock(tmp_path, other, corpus=str(text), threads=1, rounds=1, steps=2, overrides=small)
+    assert clocked.course("default").steps == 300
+    assert clocked.course("default").curve == again.course("default").curve
+    assert clocked.course("usual").steps != 300
+    assert clocked.course("usual").curve == []

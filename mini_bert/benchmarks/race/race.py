@@ -42,7 +42,7 @@ def measure_clock(
 ) -> RaceResult:
     """Time a step of every racer in alternating blocks; writes `race.json` with everybody's number of steps.
 
-    Curves that are there already stay, and so does the number of steps that a training was begun with.
+    A racer whose recipe is the one of last time keeps its number of steps and its curve: a schedule is bound to them.
 
     Raises:
         DataError: a racer's process failed.
@@ -68,8 +68,9 @@ def measure_clock(
     usual = load_config(["training/pretraining"]).to_dict()
     courses = []
     for racer, config, entry in zip(racers, configs, contest.entries, strict=True):
-        budget = max(1, round(60.0 * racer.minutes / median(entry.seconds)))
+        recipe = (racer.minutes, settings := _settings(usual, config))
         old = known.get(racer.name)
+        old = old if old and (old.minutes, old.settings) == recipe else None
         courses.append(
             Course(
                 name=racer.name,
@@ -77,8 +78,8 @@ def measure_clock(
                 library=racer.library,
                 minutes=racer.minutes,
                 step_seconds=entry.seconds,
-                steps=old.steps if old and old.curve else budget,
-                settings=_settings(usual, config),
+                steps=old.steps if old else max(1, round(60.0 * racer.minutes / median(entry.seconds))),
+                settings=settings,
                 curve=old.curve if old else [],
             )
         )

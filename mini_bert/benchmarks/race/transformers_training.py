@@ -19,6 +19,7 @@ from mini_bert.batch import Batch
 from mini_bert.config.schema import Config
 from mini_bert.data.batches import BatchStream, held_out_batches
 from mini_bert.data.tokens import TokenCorpus
+from mini_bert.errors import ConfigError
 from mini_bert.evaluation.masked_lm import evaluate_masked_lm
 from mini_bert.model.bert import MiniBERT
 
@@ -108,7 +109,11 @@ def train(
     threads: int,
     told: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> Path:
-    """Train `config.train.steps` steps; returns the file of `{"step", "loss", "interval"}`, one record a line."""
+    """Train `config.train.steps` steps; returns the file of `{"step", "loss", "interval"}`, one record a line.
+
+    Raises:
+        ConfigError: a training by another recipe, or of another length, stands in `folder`.
+    """
     steps = config.train.steps
     assert steps is not None
     training = Training(config, threads)
@@ -116,7 +121,8 @@ def train(
     held_out = held_out_batches(tokens.held_out, config, tokens.tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
     curve, state = folder / CURVE_NAME, folder / STATE_NAME
-    done = training.restore(state)["step"] if state.exists() else 0
+    recipe = _recipe(config)
+    done = _restored(training, state, recipe) if state.exists() else 0
     _keep_until(curve, done)
     for step in range(done + 1, steps + 1):
         loss = training.step(training.inputs(stream.batch(step - 1)))
@@ -127,8 +133,34 @@ def train(
                 file.write(json.dumps(record) + "\n")
             told(record)
         if step % _SAVE_EVERY == 0 or step == steps:
-            training.save(state, step=step)
+            training.save(state, step=step, recipe=recipe)
     return curve
+
+
+def _recipe(config: Config) -> dict[str, Any]:
+    """All that decides what is learnt, by `section.name`."""
+    whole = config.to_dict()
+    whole["train"] = {
+        name: value for name, value in whole["train"].items() if name not in ("evaluate_every", "save_every")
+    }
+    whole["run"] = {"seed": config.run.seed}
+    sections = ("model", "tokenizer", "data", "masking", "optimizer", "train", "run")
+    return {f"{section}.{name}": json.dumps(value) for section in sections for name, value in whole[section].items()}
+
+
+def _restored(training: Training, state: Path, recipe: dict[str, Any]) -> int:
+    """The step that `state` stands at, with everything restored."""
+    saved = training.restore(state)
+    begun = saved.get("recipe", {})
+    other = [f"{name} {begun.get(name)}" for name in recipe if begun.get(name) != recipe[name]]
+    if other:
+        raise ConfigError(
+            str(state.parent),
+            got=f"a training begun with {', '.join(other[:3])}{' …' if len(other) > 3 else ''}",
+            expected=", ".join(f"{name} {value}" for name, value in recipe.items() if begun.get(name) != value)[:200],
+            advice="Delete the folder to begin anew, or race in another one: --runs FOLDER.",
+        )
+    return int(saved["step"])
 
 
 def _model(config: Config) -> Any:
