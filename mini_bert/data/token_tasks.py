@@ -3,8 +3,9 @@
 Shuffled tokens (Yamaguchi et al. 2021, section 3; Panda et al. 2021): of the n free tokens of a row, k trade places,
 with k the share times n rounded up or down at random so that its mean is exact, and at least 2. They move along one
 cycle, in random order, so that none keeps its place. Replaced tokens (Clark et al. 2020, with a generator that knows
-frequencies only): 15 % of the free tokens, at least 1, become pieces drawn by their frequency in the training text. A
-place where the very same piece has come to stand again was not changed, and counts so.
+frequencies only): 15 % of the free tokens, at least 1, become pieces drawn by their frequency in the text that the rows
+come from, training or held-out. A place where the very same piece has come to stand again was not changed, and counts
+so.
 
 Free are ordinary tokens that nothing else was done to: a token is masked, or trades places, or is replaced, or stays.
 Each element depends on (seed, step, number of the row in the global batch, column) and on nothing else.
