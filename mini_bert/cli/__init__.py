@@ -23,6 +23,7 @@ VERBS = {
     "runs verify": "Compare every file of a run's checkpoints with its sha256",
     "runs prune": "Remove checkpoints that nobody needs any more",
     "evaluate": "Score a model on held-out text beside n-gram baselines, on the very same hidden pieces",
+    "probe pairs": "Ask which sentence of a minimal pair is likelier: grammar, beside n-gram baselines",
     "fill-mask": "Fill the [MASK]s of a sentence",
     "tokenizer train": "Learn a vocabulary from text",
     "tokenizer encode": "Show the pieces and ids of a text",

@@ -1,0 +1,69 @@
+"""`mini-bert probe pairs|pos|meaning|facts|composition|bias|stability MODEL`: what does it know?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from tyro.conf import Positional, arg
+
+from mini_bert.cli import DONE
+from mini_bert.cli.models import find_model
+from mini_bert.cli.options import Flag
+from mini_bert.cli.results import print_result
+from mini_bert.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from mini_bert.model.bert import MiniBERT
+
+Model = Positional[Annotated[str, arg(metavar="MODEL")]]
+
+
+def pairs(
+    model: Model,
+    *,
+    sets: tuple[str, ...] = ("blimp", "linzen", "gulordava"),
+    pairs_dir: Path | None = None,
+    corpus: tuple[str, ...] = (),
+    quick: Flag = False,
+    threads: int | None = None,
+    json: Flag = False,
+) -> int:
+    """Which of two sentences does the model hold likelier? Grammar by minimal pairs, beside what counting can do.
+
+    MODEL is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT. The n-gram baselines count
+    what the run was trained on, or the texts of --corpus; without either they are left out.
+
+    Examples:
+      mini-bert probe pairs demo --quick
+      mini-bert probe pairs demo --sets blimp --json
+      mini-bert probe pairs demo --pairs-dir my_pairs/      # .jsonl files in the format of BLiMP
+
+    Args:
+        model: which model.
+        sets: which of blimp, linzen, gulordava.
+        pairs_dir: instead of them, a folder of .jsonl files in the format of BLiMP.
+        corpus: texts to count n-grams in: names (mini-bert data list), files or patterns.
+        quick: 20 pairs a paradigm, n-grams from 2 million tokens.
+        threads: worker threads; they change the time, never the result.
+        json: the result as JSON.
+    """
+    from mini_bert.cli.progress import preparation
+    from mini_bert.probing.minimal_pairs import probe_minimal_pairs
+
+    folder, bert = _with_tokenizer(model)
+    with preparation() as progress:
+        result = probe_minimal_pairs(bert, sets, pairs_dir=pairs_dir, quick=quick, threads=threads, progress=progress)
+    print_result(result, json=json)
+    return DONE
+
+
+def _with_tokenizer(name: str) -> tuple[Path, MiniBERT]:
+    """The folder of a model, and the model."""
+    from mini_bert.model.bert import MiniBERT
+
+    folder = find_model(name)
+    bert = MiniBERT.from_pretrained(folder)
+    if bert.tokenizer is None:
+        raise InvalidInputError("MODEL", got=f"{folder}, a model without a tokenizer", expected="vocab.txt beside it")
+    return folder, bert
