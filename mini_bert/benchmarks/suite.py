@@ -18,13 +18,13 @@ from mini_bert.benchmarks import contestants as cast
 from mini_bert.benchmarks import mkl_avx512
 from mini_bert.benchmarks.cold_start import measure_cold_starts
 from mini_bert.benchmarks.duel import Contestant, alternate, qualify
-from mini_bert.benchmarks.floor import step_flops
 from mini_bert.benchmarks.result import BenchmarkResult, Contest, Floor, Machine, Scaling
 from mini_bert.benchmarks.tables import plain_text
 from mini_bert.benchmarks.workload import Workload, make_workload, vocabulary
 from mini_bert.config.schema import ModelConfig
 from mini_bert.errors import InvalidInputError, MissingExtraError
 from mini_bert.machine import available_cores, processor_name
+from mini_bert.model.matrix_products import step_flops
 
 Report = Callable[[str], None]
 

@@ -186,8 +186,8 @@ def test_products_are_those_that_pytorch_counts(workload: Workload) -> None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from mini_bert.benchmarks.floor import step_flops
     from mini_bert.benchmarks.torch_bert import build
+    from mini_bert.model.matrix_products import step_flops
 
     batch: Batch = workload.masked_batches()[0]
     assert batch.masked_positions is not None

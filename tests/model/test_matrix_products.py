@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from mini_bert.benchmarks.floor import forward_flops, step_flops
 from mini_bert.config.schema import ModelConfig
+from mini_bert.model.matrix_products import forward_flops, step_flops
 from mini_bert.ops import attention, linear, softmax
 
 
@@ -22,6 +22,13 @@ def test_products_counted_by_hand() -> None:
     head = [2 * 1 * 2 * 2, 2 * 1 * 2 * 7]
     assert forward_flops(shape, 1, 4, 1) == sum(first) + sum(last) + sum(head)
     assert forward_flops(shape, 1, 4, 1, last_block_rows=False) == 2 * sum(first) + sum(head)
+
+
+def test_a_gated_feed_forward_has_three_products() -> None:
+    plain, gated = ModelConfig(), ModelConfig(feed_forward="gated")
+    rows, masked = 2 * 64, 19
+    more = 2 * 192 * 768 * (2 * rows + masked)
+    assert forward_flops(gated, 2, 64, masked) - forward_flops(plain, 2, 64, masked) == more
 
 
 def test_the_default_step_has_the_known_size() -> None:
