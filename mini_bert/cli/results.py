@@ -8,12 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mini_bert.errors import InvalidInputError
+
 _WIDE = 110
 """Columns of the progression table; on a narrower terminal its cells would fall apart, and it is left out."""
 
 
-def print_result(result: Mapping[str, Any], *, json: bool) -> None:
-    """A result of `evaluation`: as JSON, as drawn tables on a terminal, as plain ones elsewhere."""
+def print_result(result: Mapping[str, Any], *, json: bool = False, markdown: bool = False, latex: bool = False) -> None:
+    """A result: as JSON, in Markdown, in LaTeX; otherwise as drawn tables on a terminal, as plain ones elsewhere.
+
+    Raises:
+        InvalidInputError: more than one form is asked for.
+    """
+    asked = [name for name, wanted in (("json", json), ("markdown", markdown), ("latex", latex)) if wanted]
+    if len(asked) > 1:
+        raise InvalidInputError(" ".join(f"--{name}" for name in asked), got="several forms", expected="one of them")
     if json:
         import json as json_format
 
@@ -21,9 +30,9 @@ def print_result(result: Mapping[str, Any], *, json: bool) -> None:
         return
     from mini_bert.reports.pages import tables
 
-    if not sys.stdout.isatty():
+    if asked or not sys.stdout.isatty():
         for table in tables(result):
-            print(table.plain())
+            print(table.markdown() if markdown else table.latex() if latex else table.plain())
         return
     from rich.console import Console
 

@@ -1,4 +1,4 @@
-"""One table, three ways to show it: on a terminal, as plain text, in Markdown."""
+"""One table, four ways to show it: on a terminal, as plain text, in Markdown, in LaTeX."""
 
 from __future__ import annotations
 
@@ -39,6 +39,25 @@ class Table(NamedTuple):
             lines += ["", *(f"- {note}" for note in self.notes)]
         return "\n".join(lines) + "\n"
 
+    def latex(self) -> str:
+        """A LaTeX `table` for a paper: needs no package but `booktabs`; the notes stand under the rows."""
+        columns = "".join("l" if i in self.left else "r" for i in range(len(self.columns)))
+        rows = [
+            [f"\\textbf{{{cell}}}" if cell and number in self.strong else cell for cell in map(_in_latex, row)]
+            for number, row in enumerate(self.rows)
+        ]
+        lines = [
+            "\\begin{table}",
+            f"\\caption{{{_in_latex(self.title)}}}",
+            f"\\begin{{tabular}}{{{columns}}}",
+            "\\toprule",
+        ]
+        lines += [" & ".join(map(_in_latex, self.columns)) + r" \\", "\\midrule"]
+        lines += [" & ".join(row) + r" \\" for row in rows]
+        lines += ["\\bottomrule", "\\end{tabular}"]
+        lines += [rf"\par\footnotesize {_in_latex(note)}" for note in self.notes]
+        return "\n".join([*lines, "\\end{table}"]) + "\n"
+
     def plain(self) -> str:
         """Aligned columns, for a log or a pipe."""
         return "\n".join(self._plain_lines()) + "\n"
@@ -71,6 +90,28 @@ class Table(NamedTuple):
 
 def _escaped(cell: str) -> str:
     return cell.replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("\n", " ")
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "−": "$-$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "θ": r"$\theta$",
+    "γ": r"$\gamma$",
+    "—": "---",
+    "–": "--",
+    "\n": " ",
+}
+
+
+def _in_latex(cell: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in cell)
 
 
 def _width(text: str) -> int:

@@ -160,3 +160,23 @@ def test_a_mistyped_kind_is_given_its_nearest():
 def test_progression_from_json():
     (table,) = tables({"kind": "progression", "measured": {"100000": {"accuracy": 0.4}}})
     assert table.rows[-1][2] == "40.0 %"
+
+
+def test_latex_escapes_what_latex_reads_as_its_own():
+    table = Table(
+        "50 % of a_b", ("name", "Δ & more"), (("x_1 {y}", "−0.5 ± 0.1"), ("best", "1")), ("a^b ~ c\\d",), strong=(1,)
+    )
+    assert table.latex().splitlines() == [
+        r"\begin{table}",
+        r"\caption{50 \% of a\_b}",
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"name & Δ \& more \\",
+        r"\midrule",
+        r"x\_1 \{y\} & $-$0.5 $\pm$ 0.1 \\",
+        r"\textbf{best} & \textbf{1} \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\par\footnotesize a\textasciicircum{}b \textasciitilde{} c\textbackslash{}d",
+        r"\end{table}",
+    ]
