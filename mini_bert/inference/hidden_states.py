@@ -1,8 +1,8 @@
 """What does each layer hold of a word? Hidden states of chosen words, in bounded memory.
 
 Layer 0 is what block 0 reads (piece, position and segment embeddings, behind LayerNorm), layer i is what block i − 1
-gives; with pre-LN, the last one stands behind the final norm, where heads read. `TOKEN` is the piece's own vector, which
-knows nothing of its place or its neighbours.
+gives; with pre-LN, the last one stands behind the final norm, where heads read. `TOKEN` is the piece's own vector,
+which knows nothing of its place or its neighbours.
 
 A word may fall into several pieces. Its vector is that of its first piece, or the mean over all of them:
 
