@@ -1,0 +1,194 @@
+"""A vector for a text: what its pieces' hidden states have in common, and which other texts are near.
+
+Of a row [CLS] p_1 … p_n [SEP] with hidden states h_t at some layer:
+
+    mean     Σ_t h_t / n        over the n pieces, [CLS] and [SEP] left out
+    max      max_t h_t          each number by itself, over the same pieces
+    cls      h_[CLS]
+    static   Σ_t E[p_t] / n     E: the table of token embeddings; no context, no position, no order
+
+Of several layers the mean is taken. Reimers and Gurevych (2019, arXiv:1908.10084) compare the first three; their mean
+includes [CLS] and [SEP]. A masked language model is not trained to put like texts near each other: cosines of its
+hidden states are all high, and only their order means something (Ethayarajh 2019, arXiv:1909.00512).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mini_bert.batch import Batch
+from mini_bert.errors import InvalidInputError, NonFiniteError
+from mini_bert.inference.text_rows import TextRow, padded_batches, text_row
+from mini_bert.model.bert import FLOAT_ERRORS
+from mini_bert.model.forward_pass import Pass
+from mini_bert.model.inputs import check_inputs
+
+if TYPE_CHECKING:
+    from mini_bert.model.bert import MiniBERT
+    from mini_bert.ops.contract import Array
+    from mini_bert.text.wordpiece import WordPiece
+
+Pooling = Literal["mean", "cls", "max", "static"]
+POOLINGS: tuple[str, ...] = get_args(Pooling)
+
+_COSINES_AT_ONCE = 1 << 22
+"""Cosines held at a time by `nearest`: 16 MiB of float32."""
+
+
+def sentence_embeddings(
+    model: MiniBERT,
+    texts: Sequence[str],
+    *,
+    pooling: Pooling = "mean",
+    layers: Sequence[int] = (-1,),
+    normalized: bool = False,
+) -> NDArray[np.floating]:
+    """Vectors [N, H] of N texts, in their order; a text of more than T ids is cut.
+
+    Args:
+        model: with a tokenizer.
+        texts: each with at least one piece.
+        pooling: see above.
+        layers: 0 is the embeddings' output, i the output of block i, -1 the last; the mean over them is taken.
+        normalized: to length 1; a vector of zeros stays one.
+
+    Raises:
+        InvalidInputError: no tokenizer, a text without a piece, or a pooling or layer that there is not.
+        NonFiniteError: the weights are so large that an activation overflows.
+    """
+    vectors = layer_embeddings(model, texts, pooling=pooling, layers=layers).mean(axis=0)
+    return unit_vectors(vectors) if normalized else vectors
+
+
+def layer_embeddings(
+    model: MiniBERT, texts: Sequence[str], *, pooling: Pooling = "mean", layers: Sequence[int] | None = None
+) -> NDArray[np.floating]:
+    """As `sentence_embeddings`, each layer by itself: [layers, N, H]; by default all of them, 0 to L, in one pass."""
+    L, H = model.config.num_hidden_layers, model.config.hidden_size
+    if pooling not in POOLINGS:
+        raise InvalidInputError("pooling", got=repr(pooling), expected=" or ".join(POOLINGS))
+    asked = list(range(L + 1)) if layers is None else [_layer(layer, L) for layer in layers]
+    if not asked:
+        raise InvalidInputError("layers", got="none", expected="at least one")
+    rows = _rows(model, texts)
+    if pooling == "static":
+        table = model.parameters["token_embeddings"]
+        means = [table[np.asarray(row.ids[1:-1])].mean(axis=0) for row in rows]
+        return np.asarray(means, model.dtype).reshape(1, len(rows), H)
+    assert model.tokenizer is not None
+    found = np.empty((len(asked), len(rows), H), model.dtype)
+    for numbers, batch in padded_batches(rows, model.tokenizer.pad_id):
+        for layer, states_BTH in hidden_of_layers(model, batch, set(asked)).items():
+            pooled_BH = _pooled(states_BTH, batch, pooling)
+            for place in [place for place, wanted in enumerate(asked) if wanted == layer]:
+                found[place, numbers] = pooled_BH
+    return found
+
+
+def hidden_of_layers(model: MiniBERT, batch: Batch, layers: set[int]) -> dict[int, Array]:
+    """Hidden states [B, T, H] of some layers, by their number; of nothing else a copy is made.
+
+    Raises:
+        NonFiniteError: an activation overflows.
+    """
+    L = model.config.num_hidden_layers
+    names = {"embeddings.output": 0, **{f"layer_{i}.output": i + 1 for i in range(L)}, "encoder.output": L}
+    found: dict[int, Array] = {}
+
+    def keep(name: str, value: Array) -> Array:
+        layer = names.get(name)
+        if layer in layers:
+            found[layer] = value.copy()
+        return value
+
+    ids_BT, mask_BT, types_BT = check_inputs(model.config, batch.input_ids, batch.attention_mask, batch.token_type_ids)
+    try:
+        with np.errstate(**FLOAT_ERRORS):
+            model.encode_forward(ids_BT, types_BT, Pass(*ids_BT.shape, mask_BS=mask_BT, tap=keep))
+    except FloatingPointError as error:
+        raise NonFiniteError("model", got=str(error), expected="weights with which all stays finite") from error
+    return found
+
+
+def known_word(tokenizer: WordPiece, word: str) -> bool:
+    """Whether a word has pieces, and none of them is [UNK]."""
+    ids = tokenizer.encode_ids(word)
+    return bool(ids) and tokenizer.unk_id not in ids
+
+
+def unit_vectors(vectors: ArrayLike) -> NDArray[np.floating]:
+    """Vectors [..., H] at length 1; those of zeros stay."""
+    values = np.asarray(vectors)
+    lengths = np.sqrt((values * values).sum(axis=-1, keepdims=True))
+    return np.asarray(values / np.where(lengths > 0, lengths, 1), values.dtype)
+
+
+def cosines(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
+    """Cosine [N] of each vector in `first` [N, H] with the one at its place in `second` [N, H].
+
+    Raises:
+        InvalidInputError: the shapes differ.
+    """
+    a, b = np.asarray(first, np.float64), np.asarray(second, np.float64)
+    if a.shape != b.shape or a.ndim != 2:
+        raise InvalidInputError("second", got=list(b.shape), expected=f"[N, H], as the first has: {list(a.shape)}")
+    return (unit_vectors(a) * unit_vectors(b)).sum(axis=1)
+
+
+def nearest(queries: ArrayLike, among: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+    """Of Q vectors the k nearest among N by cosine: their numbers [Q, k] and cosines [Q, k], nearest first.
+
+    Of equal cosines the smaller number comes first. Memory is bounded, whatever Q.
+
+    Raises:
+        InvalidInputError: k is not from 1 to N, or the vectors have not the same length.
+    """
+    q, n = unit_vectors(queries), unit_vectors(among)
+    if q.ndim != 2 or n.ndim != 2 or q.shape[1] != n.shape[1]:
+        raise InvalidInputError("among", got=list(n.shape), expected=f"[N, H] with the H of {list(q.shape)}")
+    if not 1 <= k <= len(n):
+        raise InvalidInputError("k", got=k, expected=f"1 to {len(n)}, the number of vectors to choose from")
+    block = max(1, _COSINES_AT_ONCE // len(n))
+    numbers = np.empty((len(q), k), np.int64)
+    found = np.empty((len(q), k), np.result_type(q, n))
+    for start in range(0, len(q), block):
+        near = q[start : start + block] @ n.T
+        best = np.argsort(-near, axis=1, kind="stable")[:, :k]
+        numbers[start : start + block] = best
+        found[start : start + block] = np.take_along_axis(near, best, axis=1)
+    return numbers, found
+
+
+def _layer(layer: int, L: int) -> int:
+    if not -L - 1 <= layer <= L:
+        raise InvalidInputError("layers", got=layer, expected=f"0 (embeddings) to {L}, or -1 for the last")
+    return layer % (L + 1)
+
+
+def _rows(model: MiniBERT, texts: Sequence[str]) -> list[TextRow]:
+    if model.tokenizer is None:
+        raise InvalidInputError(
+            "tokenizer", got="a model without one", expected="a model loaded from a folder with vocab.txt"
+        )
+    if isinstance(texts, str):
+        raise InvalidInputError("texts", got="one string", expected="a list of texts")
+    rows = [text_row(model.tokenizer, text, length=model.config.max_position_embeddings) for text in texts]
+    empty = next((number for number, row in enumerate(rows) if len(row.ids) <= 2), None)
+    if empty is not None:
+        raise InvalidInputError("texts", got=f"no piece in text {empty}: {texts[empty]!r:.60}", expected="words")
+    return rows
+
+
+def _pooled(states_BTH: Array, batch: Batch, pooling: Pooling) -> Array:
+    if pooling == "cls":
+        return states_BTH[:, 0]
+    B, T, _ = states_BTH.shape
+    lengths = np.full(B, T) if batch.attention_mask is None else batch.attention_mask.sum(axis=1)
+    inner = (np.arange(T) > 0) & (np.arange(T) < lengths[:, None] - 1)
+    if pooling == "max":
+        return np.asarray(np.where(inner[:, :, None], states_BTH, -np.inf).max(axis=1))
+    return np.asarray((states_BTH * inner[:, :, None]).sum(axis=1) / (lengths - 2)[:, None])

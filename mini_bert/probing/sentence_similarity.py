@@ -1,0 +1,120 @@
+"""Are sentences near each other that mean nearly the same? STS-B and SICK, without any training for them.
+
+Cosines of sentence embeddings against people's judgements: Spearman's and Pearson's correlation. Beside them what needs
+no sentence: words in common, static embeddings of the pieces without context; and the untrained model. The layers are
+all shown; none is chosen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mini_bert.data.task_sets.relatedness import SentencePair, sick, stsb
+from mini_bert.errors import InvalidInputError
+from mini_bert.inference.sentence_embeddings import Pooling, cosines, layer_embeddings
+from mini_bert.inference.untrained import untrained_like
+from mini_bert.metrics.correlations import pearson, spearman
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mini_bert.model.bert import MiniBERT
+
+QUICK_PAIRS = 400
+"""Pairs of each set with `quick`."""
+
+_WORD = re.compile(r"\w+")
+
+
+def probe_sentence_similarity(
+    model: MiniBERT, sets: Mapping[str, Sequence[SentencePair]] | None = None, *, quick: bool = False
+) -> dict[str, Any]:
+    """Correlation of cosines with judgements for each pooling and layer, and for the baselines.
+
+    Args:
+        model: with a tokenizer.
+        sets: by name; the test splits of STS-B and SICK by default.
+        quick: 400 pairs of each set, evenly spaced.
+
+    Raises:
+        InvalidInputError: no tokenizer, a set with fewer than two pairs, or a sentence without a piece.
+        DataError: the published sets are not there and cannot be fetched.
+    """
+    sets = {"STS-B test": stsb("test"), "SICK test": sick("test")} if sets is None else sets
+    results = []
+    for name, pairs in sets.items():
+        if len(pairs) < 2:
+            raise InvalidInputError("sets", got=f"{len(pairs)} pairs in {name}", expected="at least two")
+        chosen = evenly_spaced(pairs, QUICK_PAIRS) if quick else list(pairs)
+        judged = [pair.score for pair in chosen]
+        results.append(
+            {
+                "set": name,
+                "pairs": len(pairs),
+                "n": len(chosen),
+                "correlations": [_entry(kind, judged, values) for kind, values in _scored(model, chosen).items()],
+            }
+        )
+    return {"kind": "sentence similarity", "sets": results}
+
+
+def words_in_common(first: str, second: str) -> float:
+    """Words in both, of all that are in one (Jaccard); capitals do not count.
+
+    >>> words_in_common("A dog runs.", "The dog runs")
+    0.5
+    """
+    a, b = (set(_WORD.findall(text.lower())) for text in (first, second))
+    return len(a & b) / len(a | b) if a | b else 1.0
+
+
+def evenly_spaced(items: Sequence[Any], wanted: int) -> list[Any]:
+    """At most `wanted` of the items, in order, from first to last."""
+    if len(items) <= wanted:
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, wanted).astype(int)]
+
+
+def pair_cosines(
+    model: MiniBERT,
+    pairs: Sequence[tuple[str, str]],
+    *,
+    pooling: Pooling = "mean",
+    layers: Sequence[int] | None = None,
+) -> NDArray[np.float64]:
+    """Cosine [layers, N] of the two sentences of each pair; a sentence that stands twice is read once."""
+    texts = list(dict.fromkeys(text for pair in pairs for text in pair))
+    place = {text: number for number, text in enumerate(texts)}
+    vectors = layer_embeddings(model, texts, pooling=pooling, layers=layers)
+    first, second = ([place[pair[i]] for pair in pairs] for i in (0, 1))
+    return np.array([cosines(layer[first], layer[second]) for layer in vectors])
+
+
+def _scored(model: MiniBERT, pairs: Sequence[SentencePair]) -> dict[str, NDArray[np.float64]]:
+    L = model.config.num_hidden_layers
+    texts = [pair[:2] for pair in pairs]
+    by_layer = pair_cosines(model, texts)
+    first = untrained_like(model)
+    return {
+        **{f"mean, layer {layer}": by_layer[layer] for layer in range(1, L + 1)},
+        f"max, layer {L}": pair_cosines(model, texts, pooling="max", layers=(L,))[0],
+        f"[CLS], layer {L}": pair_cosines(model, texts, pooling="cls", layers=(L,))[0],
+        "static embeddings": pair_cosines(model, texts, pooling="static")[0],
+        f"untrained, mean, layer {L}": pair_cosines(first, texts, layers=(L,))[0],
+        "words in common": np.array([words_in_common(*pair) for pair in texts]),
+    }
+
+
+def _entry(kind: str, judged: Sequence[float], values: NDArray[np.float64]) -> dict[str, Any]:
+    ranks, linear = spearman(judged, np.round(values, 9)), pearson(judged, values)
+    return {
+        "by": kind,
+        "spearman": ranks.value,
+        "spearman_interval": list(ranks.interval),
+        "pearson": linear.value,
+        "pearson_interval": list(linear.interval),
+    }
