@@ -89,6 +89,9 @@ def _too_late(config: Config) -> list[str]:
             f"train.warmup_steps {train.warmup_steps:,} of {steps:,} steps: the rate rises to the end, and no schedule "
             "comes after it."
         )
+    late = [step for step in train.milestones if step > steps]
+    if late:
+        found.append(f"train.milestones {_words(tuple(late))} have no effect within {steps:,} steps.")
     lookahead = config.optimizer.lookahead
     if lookahead is not None and lookahead > steps:
         found.append(f"optimizer.lookahead {lookahead:,} has no effect within {steps:,} steps.")

@@ -69,6 +69,10 @@ class TrainConfig(Section):
     evaluate_every: Integer = Field(1000, ge=1, description="steps between held-out evaluations")
     log_every: Integer = Field(10, ge=1, description="steps between lines of metrics.jsonl")
     keep_checkpoints: Integer = Field(2, ge=2, description="checkpoints kept; older ones are removed")
+    milestones: tuple[Annotated[Integer, Field(ge=0)], ...] = Field(
+        (),
+        description="steps after which the model is kept for good, without optimiser; 0: untrained",
+    )
     on_save_error: Literal["stop", "go-on"] = Field(
         "stop", description="when a checkpoint cannot be written: stop, or go on and try again at the next one"
     )

@@ -22,6 +22,7 @@ from mini_bert.training.course import Course, Good
 from mini_bert.training.forecast import Forecast
 from mini_bert.training.health import Remedy, incident, incident_text, not_finite_in
 from mini_bert.training.journal import Journal
+from mini_bert.training.milestones import keep_milestone
 from mini_bert.training.parallel import ShardPool
 from mini_bert.training.phases import OTHER_TASKS, learning_phase
 from mini_bert.training.ranks import Ranks
@@ -83,6 +84,8 @@ def _steps(
     config, state, train, ranks = course.config, course.state, course.config.train, course.ranks
     assert train.steps is not None
     saved = _save(course, journal, in_turn=True) if course.branched else None
+    if state.step == 0:
+        _keep(course, journal)
     with StopSignals() as stop:
         signal = _agreed(stop, ranks)
         while state.step < train.steps and signal is None and course.progress.stopped is None:
@@ -121,6 +124,7 @@ def _steps(
                 journal.tell("stepped", journal.record("train", state.step, _measured(course, journal, result.lr)))
             if ranks.size > 1 and (last or result.skipped or state.step % train.verify_ranks_every == 0):
                 ranks.same(f"the parameters after step {state.step}", model_and_optimizer_sha256(state))
+            _keep(course, journal)
             due = course.progress.save_due or state.step % train.save_every == 0
             course.progress.save_due = due and result.skipped  # five skips lead back to before the first
             if not last and not result.skipped and (best or due):
@@ -233,6 +237,20 @@ def _say(course: Course, remedy: Remedy | None, journal: Journal) -> None:
         course.progress.stopped = remedy.reason
     journal.record("remedy", course.state.step, {"remedy": remedy.kind, "reason": remedy.reason})
     journal.warn(remedy.reason if remedy.kind != "stop" else f"Stopping early: {remedy.reason}")
+
+
+def _keep(course: Course, journal: Journal) -> None:
+    """Keep the model for good, if this step is a milestone."""
+    step = course.state.step
+    if step in course.config.train.milestones:
+        try:
+            path = course.ranks.on_first(lambda: keep_milestone(course.run, course.state.evaluated, step))
+        except StorageError as error:
+            if course.config.train.on_save_error == "stop":
+                raise
+            journal.warn(str(error))
+            return
+        journal.note("milestone", path=str(path), step=step)
 
 
 def _save(course: Course, journal: Journal, in_turn: bool = False, may_fail: bool = False) -> Path | None:

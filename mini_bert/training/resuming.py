@@ -25,6 +25,7 @@ _WITHOUT_EFFECT = {
         "evaluate_every",
         "log_every",
         "keep_checkpoints",
+        "milestones",
         "on_save_error",
         "verify_ranks_every",
         "activation_checkpointing",

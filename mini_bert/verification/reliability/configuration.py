@@ -38,6 +38,7 @@ _VALUES: dict[str, tuple[Any, ...]] = {
     "masking.kind": ("token", "whole_word", "span", "ngram", "frequency", "pmi"),
     "curriculum.kind": ("none", "length", "rarity", "length", "none", "rarity"),
     "patterns": (("a",), ("b", "c"), (".*ing",), ("e, f",), ("g",), ("h|i",)),
+    "milestones": ((), (0,), (1, 10), (2,), (3, 30), (4,)),
     "adaptive_range": ((0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (0.6, 0.7)),
 }
 """Where values have to fit to others, or are of several types; by the setting's name, or by section and name."""
