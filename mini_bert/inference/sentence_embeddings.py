@@ -20,16 +20,12 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mini_bert.batch import Batch
-from mini_bert.errors import InvalidInputError, NonFiniteError
-from mini_bert.inference.text_rows import TextRow, padded_batches, text_row
-from mini_bert.model.bert import FLOAT_ERRORS
-from mini_bert.model.forward_pass import Pass
-from mini_bert.model.inputs import check_inputs
+from mini_bert.errors import InvalidInputError
+from mini_bert.inference.hidden_states import Floats, state_names, visit_states
+from mini_bert.inference.text_rows import TextRow, text_row
 
 if TYPE_CHECKING:
     from mini_bert.model.bert import MiniBERT
-    from mini_bert.ops.contract import Array
     from mini_bert.text.wordpiece import WordPiece
 
 Pooling = Literal["mean", "cls", "max", "static"]
@@ -46,7 +42,7 @@ def sentence_embeddings(
     pooling: Pooling = "mean",
     layers: Sequence[int] = (-1,),
     normalized: bool = False,
-) -> NDArray[np.floating]:
+) -> Floats:
     """Vectors [N, H] of N texts, in their order; a text of more than T ids is cut.
 
     Args:
@@ -66,7 +62,7 @@ def sentence_embeddings(
 
 def layer_embeddings(
     model: MiniBERT, texts: Sequence[str], *, pooling: Pooling = "mean", layers: Sequence[int] | None = None
-) -> NDArray[np.floating]:
+) -> Floats:
     """As `sentence_embeddings`, each layer by itself: [layers, N, H]; by default all of them, 0 to L, in one pass."""
     L, H = model.config.num_hidden_layers, model.config.hidden_size
     if pooling not in POOLINGS:
@@ -80,37 +76,16 @@ def layer_embeddings(
         means = [table[np.asarray(row.ids[1:-1])].mean(axis=0) for row in rows]
         return np.asarray(means, model.dtype).reshape(1, len(rows), H)
     assert model.tokenizer is not None
+    names = [state_names(model.config)[layer] for layer in asked]
     found = np.empty((len(asked), len(rows), H), model.dtype)
-    for numbers, batch in padded_batches(rows, model.tokenizer.pad_id):
-        for layer, states_BTH in hidden_of_layers(model, batch, set(asked)).items():
-            pooled_BH = _pooled(states_BTH, batch, pooling)
-            for place in [place for place, wanted in enumerate(asked) if wanted == layer]:
-                found[place, numbers] = pooled_BH
-    return found
+    lengths = np.array([len(row.ids) for row in rows], np.int64)
 
+    def visit(name: str, numbers: NDArray[np.int64], states_BTH: Floats) -> None:
+        pooled_BH = _pooled(states_BTH, lengths[numbers], pooling)
+        for place in [place for place, wanted in enumerate(names) if wanted == name]:
+            found[place, numbers] = pooled_BH
 
-def hidden_of_layers(model: MiniBERT, batch: Batch, layers: set[int]) -> dict[int, Array]:
-    """Hidden states [B, T, H] of some layers, by their number; of nothing else a copy is made.
-
-    Raises:
-        NonFiniteError: an activation overflows.
-    """
-    L = model.config.num_hidden_layers
-    names = {"embeddings.output": 0, **{f"layer_{i}.output": i + 1 for i in range(L)}, "encoder.output": L}
-    found: dict[int, Array] = {}
-
-    def keep(name: str, value: Array) -> Array:
-        layer = names.get(name)
-        if layer in layers:
-            found[layer] = value.copy()
-        return value
-
-    ids_BT, mask_BT, types_BT = check_inputs(model.config, batch.input_ids, batch.attention_mask, batch.token_type_ids)
-    try:
-        with np.errstate(**FLOAT_ERRORS):
-            model.encode_forward(ids_BT, types_BT, Pass(*ids_BT.shape, mask_BS=mask_BT, tap=keep))
-    except FloatingPointError as error:
-        raise NonFiniteError("model", got=str(error), expected="weights with which all stays finite") from error
+    visit_states(model, rows, names, visit, pad_id=model.tokenizer.pad_id)
     return found
 
 
@@ -120,7 +95,7 @@ def known_word(tokenizer: WordPiece, word: str) -> bool:
     return bool(ids) and tokenizer.unk_id not in ids
 
 
-def unit_vectors(vectors: ArrayLike) -> NDArray[np.floating]:
+def unit_vectors(vectors: ArrayLike) -> Floats:
     """Vectors [..., H] at length 1; those of zeros stay."""
     values = np.asarray(vectors)
     lengths = np.sqrt((values * values).sum(axis=-1, keepdims=True))
@@ -139,7 +114,7 @@ def cosines(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
     return (unit_vectors(a) * unit_vectors(b)).sum(axis=1)
 
 
-def nearest(queries: ArrayLike, among: ArrayLike, k: int) -> tuple[NDArray[np.int64], NDArray[np.floating]]:
+def nearest(queries: ArrayLike, among: ArrayLike, k: int) -> tuple[NDArray[np.int64], Floats]:
     """Of Q vectors the k nearest among N by cosine: their numbers [Q, k] and cosines [Q, k], nearest first.
 
     Of equal cosines the smaller number comes first. Memory is bounded, whatever Q.
@@ -183,12 +158,11 @@ def _rows(model: MiniBERT, texts: Sequence[str]) -> list[TextRow]:
     return rows
 
 
-def _pooled(states_BTH: Array, batch: Batch, pooling: Pooling) -> Array:
+def _pooled(states_BTH: Floats, lengths_B: NDArray[np.int64], pooling: Pooling) -> Floats:
     if pooling == "cls":
         return states_BTH[:, 0]
-    B, T, _ = states_BTH.shape
-    lengths = np.full(B, T) if batch.attention_mask is None else batch.attention_mask.sum(axis=1)
-    inner = (np.arange(T) > 0) & (np.arange(T) < lengths[:, None] - 1)
+    places_T = np.arange(states_BTH.shape[1])
+    inner_BT = (places_T > 0) & (places_T < lengths_B[:, None] - 1)
     if pooling == "max":
-        return np.asarray(np.where(inner[:, :, None], states_BTH, -np.inf).max(axis=1))
-    return np.asarray((states_BTH * inner[:, :, None]).sum(axis=1) / (lengths - 2)[:, None])
+        return np.asarray(np.where(inner_BT[:, :, None], states_BTH, -np.inf).max(axis=1))
+    return np.asarray((states_BTH * inner_BT[:, :, None]).sum(axis=1) / (lengths_B - 2)[:, None])

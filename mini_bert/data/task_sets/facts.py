@@ -63,14 +63,15 @@ def lama_relations() -> list[Relation]:
 
 
 def lama_squad() -> list[Question]:
-    """LAMA's questions of SQuAD: statements with one word hidden.
+    """LAMA's questions of SQuAD: statements with one word hidden; the few in which it is hidden twice are left out.
 
     Raises:
         DataError: as `lama_relations`.
     """
     path = next(path for path in fetch("lama") if path.parent.name == "Squad")
     lines = json_lines(path, ("masked_sentences", "obj_label"))
-    return [Question(" ".join(line["masked_sentences"]), line["obj_label"]) for line in lines]
+    questions = [Question(" ".join(line["masked_sentences"]), line["obj_label"]) for line in lines]
+    return [question for question in questions if question.text.count(MASK) == 1]
 
 
 def pararel_relations() -> list[Relation]:

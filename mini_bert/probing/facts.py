@@ -1,0 +1,285 @@
+"""What does it know of the world? Facts as sentences with a gap: LAMA and ParaRel.
+
+Asked are the facts whose answer is one piece of the vocabulary, since one [MASK] takes one piece; how many these are is
+said for each relation. An answer is ranked among all pieces, and among the answers that this relation has in the set
+(the candidates, as Elazar et al. 2021 do). What else is true of the same subject is taken out of the ranking first
+(Petroni et al. 2019, section 4.6), and a tie counts against the answer.
+
+    MRR = mean of 1 / rank
+
+The baseline names the relation's most frequent answers, whatever the subject; it is given these frequencies from the
+set itself, so no constant answer does better. A model that beats it knows something of subjects.
+
+Over the P ways of ParaRel to ask for one fact (Elazar et al. 2021, "Measuring and improving consistency in pretrained
+language models", section 3): consistency is the share of the P (P − 1) / 2 pairs of ways with the same first candidate;
+a fact is known whichever way it is asked where all P give the answer. A constant answer is wholly consistent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mini_bert.data.task_sets.facts import Fact, Question, Relation, lama_relations, lama_squad, pararel_relations
+from mini_bert.errors import InvalidInputError
+from mini_bert.inference.cloze_ranks import ClozeRanks, cloze_ranks
+from mini_bert.metrics.clustered_means import clustered_mean
+from mini_bert.metrics.proportions import clustered_wilson_interval, wilson_interval
+
+if TYPE_CHECKING:
+    from mini_bert.data.work import Progress
+    from mini_bert.model.bert import MiniBERT
+    from mini_bert.text.wordpiece import WordPiece
+
+QUICK_FACTS = 10
+"""Facts of a relation with `quick`, and ten times as many questions of SQuAD."""
+
+
+class _Asked(NamedTuple):
+    """The facts of a relation whose answer is one piece."""
+
+    relation: Relation
+    facts: list[Fact]
+    answers: NDArray[np.int64]
+    """[n] ids"""
+    candidates: NDArray[np.int64]
+    """[C] ids, ascending"""
+    counts: NDArray[np.int64]
+    """[C] how many facts of the relation each candidate answers"""
+    also_true: list[list[int]]
+    """ids of the other answers of the same subject"""
+
+
+def probe_factual_knowledge(
+    model: MiniBERT,
+    *,
+    lama: Sequence[Relation] | None = None,
+    squad: Sequence[Question] | None = None,
+    pararel: Sequence[Relation] | None = None,
+    quick: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Top 1, top 5 and MRR of LAMA's and ParaRel's facts beside the majority answer, and consistency over paraphrases.
+
+    Args:
+        model: with a tokenizer and an MLM head.
+        lama: relations with one pattern; the published ones by default.
+        squad: questions without relation; the published ones by default.
+        pararel: relations with several patterns; the published ones by default.
+        quick: 10 facts of a relation, evenly spaced.
+        progress: is told how many questions are answered.
+
+    Raises:
+        InvalidInputError: no tokenizer or no MLM head.
+        DataError: the published sets are not there and cannot be fetched.
+    """
+    if model.tokenizer is None:
+        raise InvalidInputError("model", got="no tokenizer", expected="a model loaded from a folder with vocab.txt")
+    model.parameters.require_head("mlm")
+    lama = lama_relations() if lama is None else lama
+    squad = lama_squad() if squad is None else squad
+    pararel = pararel_relations() if pararel is None else pararel
+    return {
+        "kind": "facts",
+        "sets": [
+            _one_way(model, "LAMA T-REx", lama, quick, progress),
+            _sentences(model, "LAMA SQuAD", squad, quick, progress),
+            _many_ways(model, "ParaRel", pararel, quick, progress),
+        ],
+    }
+
+
+def _one_way(
+    model: MiniBERT, name: str, relations: Sequence[Relation], quick: bool, progress: Progress | None
+) -> dict[str, Any]:
+    every = _in_one_piece(model, relations, quick)
+    asked = [one for one in every if one.facts]
+    found = _answer(model, name, asked, [[0] * len(one.facts) for one in asked], progress)
+    return {"set": name, "relations": _by_relation(asked, every, found), **_totals(asked, found, relations)}
+
+
+def _many_ways(
+    model: MiniBERT, name: str, relations: Sequence[Relation], quick: bool, progress: Progress | None
+) -> dict[str, Any]:
+    """As `_one_way` by the first pattern, with what all patterns say of each other."""
+    every = _in_one_piece(model, [relation for relation in relations if len(relation.patterns) > 1], quick)
+    asked = [one for one in every if one.facts and len(one.candidates) > 1]
+    ways = [len(one.relation.patterns) for one in asked]
+    repeated = [
+        _Asked(
+            one.relation,
+            [fact for fact in one.facts for _ in range(P)],
+            np.repeat(one.answers, P),
+            one.candidates,
+            one.counts,
+            [others for others in one.also_true for _ in range(P)],
+        )
+        for one, P in zip(asked, ways, strict=True)
+    ]
+    patterns = [[way for _ in one.facts for way in range(P)] for one, P in zip(asked, ways, strict=True)]
+    found = _answer(model, name, repeated, patterns, progress)
+    first = [ranks.every(P) for ranks, P in zip(found, ways, strict=True)]
+    lines = _by_relation(asked, every, first)
+    agreeing, all_right, one_right = [], [], []
+    for line, one, ranks, P in zip([line for line in lines if line["n"]], asked, found, ways, strict=True):
+        said = ranks.best_candidates.reshape(len(one.facts), P)
+        right = said == one.answers[:, None]
+        same = np.array([_pairs_alike(row) for row in said])
+        agreeing.append(same), all_right.append(right.all(axis=1)), one_right.append(right.any(axis=1))
+        line |= {"patterns": P, "consistency": float(same.mean()), "all_ways": float(right.all(axis=1).mean())}
+    return {
+        "set": name,
+        "relations": lines,
+        **_totals(asked, first, relations),
+        "consistency": _mean_of(agreeing),
+        "all_ways": _share_of(all_right),
+        "any_way": _share_of(one_right),
+    }
+
+
+def _sentences(
+    model: MiniBERT, name: str, questions: Sequence[Question], quick: bool, progress: Progress | None
+) -> dict[str, Any]:
+    """Questions that belong to no relation: each word that is an answer is a candidate."""
+    relation = Relation(name, "", ("[X]",), tuple(dict.fromkeys(Fact(q.text, q.answer) for q in questions)))
+    (one,) = every = _in_one_piece(model, [relation], quick, 10 * QUICK_FACTS)
+    asked = [one] if one.facts else []
+    found = _answer(model, name, asked, [[0] * len(one.facts) for one in asked], progress)
+    return {"set": name, "relations": _by_relation(asked, every, found), **_totals(asked, found, [relation])}
+
+
+def _in_one_piece(
+    model: MiniBERT, relations: Sequence[Relation], quick: bool, wanted: int = QUICK_FACTS
+) -> list[_Asked]:
+    assert model.tokenizer is not None
+    found = []
+    for relation in relations:
+        answers = {answer: _one_piece(model.tokenizer, answer) for answer in {fact.answer for fact in relation.facts}}
+        facts = [fact for fact in relation.facts if answers[fact.answer] is not None]
+        true: dict[str, set[int]] = {}
+        for fact in facts:
+            true.setdefault(fact.subject, set()).add(answers[fact.answer])  # type: ignore[arg-type]
+        every = np.array([answers[fact.answer] for fact in facts], np.int64)
+        candidates, counts = np.unique(every, return_counts=True)
+        if quick and len(facts) > wanted:
+            facts = [facts[i] for i in np.linspace(0, len(facts) - 1, wanted).astype(int)]
+        ids = np.array([answers[fact.answer] for fact in facts], np.int64)
+        also = [sorted(true[fact.subject] - {int(answer)}) for fact, answer in zip(facts, ids, strict=True)]
+        found.append(_Asked(relation, facts, ids, candidates, counts, also))
+    return found
+
+
+def _one_piece(tokenizer: WordPiece, word: str) -> int | None:
+    ids = tokenizer.encode_ids(word)
+    return ids[0] if len(ids) == 1 and ids[0] != tokenizer.unk_id else None
+
+
+def _answer(
+    model: MiniBERT,
+    name: str,
+    asked: Sequence[_Asked],
+    patterns: Sequence[Sequence[int]],
+    progress: Progress | None,
+) -> list[ClozeRanks]:
+    """The ranks of each relation's answers, asked by the pattern of each."""
+    texts = [
+        one.relation.question(pattern, fact.subject)
+        for one, ways in zip(asked, patterns, strict=True)
+        for fact, pattern in zip(one.facts, ways, strict=True)
+    ]
+    sizes = [len(one.facts) for one in asked]
+    if not texts:
+        return []
+    ranks = cloze_ranks(
+        model,
+        texts,
+        np.concatenate([one.answers for one in asked]),
+        [one.candidates for one in asked],
+        np.repeat(np.arange(len(asked)), sizes),
+        [others for one in asked for others in one.also_true],
+        progress=None if progress is None else lambda done, total: progress(name, done, total),
+    )
+    return ranks.split(sizes)
+
+
+def _by_relation(asked: Sequence[_Asked], every: Sequence[_Asked], found: Sequence[ClozeRanks]) -> list[dict[str, Any]]:
+    ranks = {one.relation.name: ranks for one, ranks in zip(asked, found, strict=True)}
+    lines = []
+    for one in every:
+        line: dict[str, Any] = {
+            "relation": one.relation.name,
+            "label": one.relation.label,
+            "facts": len(one.relation.facts),
+            "one_piece": int(one.counts.sum()),
+            "n": len(one.facts) if one.relation.name in ranks else 0,
+            "candidates": len(one.candidates),
+        }
+        if line["n"]:
+            hits = ranks[one.relation.name].among_all == 1
+            line |= {
+                "top1": float(hits.mean()),
+                "top1_interval": list(wilson_interval(int(hits.sum()), len(hits))),
+                "majority": float((_majority_ranks(one) == 1).mean()),
+                "among_candidates": float((ranks[one.relation.name].among_candidates == 1).mean()),
+            }
+        lines.append(line)
+    return lines
+
+
+def _totals(asked: Sequence[_Asked], found: Sequence[ClozeRanks], relations: Sequence[Relation]) -> dict[str, Any]:
+    """Over all facts; those of one relation stand or fall together in the intervals."""
+    total: dict[str, Any] = {
+        "facts": sum(len(relation.facts) for relation in relations),
+        "n": sum(len(one.facts) for one in asked),
+        "scores": [],
+    }
+    if not asked:
+        return total
+    ranks = {
+        "model": [one.among_all for one in found],
+        "majority answer": [_majority_ranks(one) for one in asked],
+        "model, among candidates": [one.among_candidates for one in found],
+    }
+    for by, values in ranks.items():
+        line: dict[str, Any] = {"by": by}
+        for name, k in (("top1", 1), ("top5", 5)):
+            line[name], line[f"{name}_interval"] = _share_of([one <= k for one in values]).values()
+        line["mrr"], line["mrr_interval"] = _mean_of([1 / one for one in values]).values()
+        total["scores"].append(line)
+    return total
+
+
+def _majority_ranks(one: _Asked) -> NDArray[np.int64]:
+    """Ranks of the answers among the candidates by how often they are right; a tie counts against the answer."""
+    of = dict(zip(one.candidates.tolist(), one.counts.tolist(), strict=True))
+    ranks = []
+    for answer, others in zip(one.answers.tolist(), one.also_true, strict=True):
+        ahead = int(np.count_nonzero(one.counts >= of[answer]))
+        ranks.append(ahead - sum(of[other] >= of[answer] for other in others))
+    return np.array(ranks, np.int64)
+
+
+def _pairs_alike(said: NDArray[np.int64]) -> float:
+    """Of all pairs, the share that are equal."""
+    counts = np.unique(said, return_counts=True)[1]
+    return float((counts * (counts - 1)).sum() / (len(said) * (len(said) - 1)))
+
+
+def _share_of(by_relation: Sequence[NDArray[np.bool_]]) -> dict[str, Any]:
+    sums, sizes = [int(one.sum()) for one in by_relation], [len(one) for one in by_relation]
+    if not sizes:
+        return {"value": None, "interval": None}
+    if len(sizes) == 1:
+        return {"value": sums[0] / sizes[0], "interval": list(wilson_interval(sums[0], sizes[0]))}
+    return {"value": sum(sums) / sum(sizes), "interval": list(clustered_wilson_interval(sums, sizes))}
+
+
+def _mean_of(by_relation: Sequence[NDArray[np.float64]]) -> dict[str, Any]:
+    if not by_relation:
+        return {"value": None, "interval": None}
+    groups = by_relation if len(by_relation) > 1 else [np.array([value]) for value in by_relation[0]]
+    mean = clustered_mean([float(one.sum()) for one in groups], [len(one) for one in groups])
+    return {"value": mean.mean, "interval": [max(0.0, mean.interval.low), min(1.0, mean.interval.high)]}
