@@ -9,11 +9,13 @@ from tyro.conf import Positional, arg
 
 from mini_bert.cli import DONE
 from mini_bert.cli.models import find_model
-from mini_bert.cli.options import Flag
+from mini_bert.cli.options import ConfigOptions, Flag
 from mini_bert.cli.results import print_result
 from mini_bert.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from mini_bert.data.tokens import TokenSet
+    from mini_bert.data.work import Progress
     from mini_bert.model.bert import MiniBERT
 
 Model = Positional[Annotated[str, arg(metavar="MODEL")]]
@@ -49,11 +51,29 @@ def pairs(
         json: the result as JSON.
     """
     from mini_bert.cli.progress import preparation
-    from mini_bert.probing.minimal_pairs import probe_minimal_pairs
+    from mini_bert.data.task_sets.minimal_pairs import pairs_of_folder, published_pairs
+    from mini_bert.probing.minimal_pairs import (
+        COUNTED_TOKENS,
+        QUICK_COUNTED_TOKENS,
+        QUICK_PAIRS,
+        few_of_each,
+        probe_minimal_pairs,
+        sentence_ngrams,
+    )
 
     folder, bert = _with_tokenizer(model)
+    if pairs_dir is not None:
+        found = {str(pairs_dir): pairs_of_folder(pairs_dir)}
+    else:
+        found = {name: published_pairs(name) for name in sets}
+    chosen = {name: few_of_each(members, QUICK_PAIRS if quick else None) for name, members in found.items()}
     with preparation() as progress:
-        result = probe_minimal_pairs(bert, sets, pairs_dir=pairs_dir, quick=quick, threads=threads, progress=progress)
+        text = _training_text(folder, bert, corpus, progress)
+        ngrams = None
+        if text is not None:
+            progress("counting n-grams", 0, 0)
+            ngrams = sentence_ngrams(text, bert.config.vocab_size, QUICK_COUNTED_TOKENS if quick else COUNTED_TOKENS)
+        result = probe_minimal_pairs(bert, chosen, ngrams=ngrams, threads=threads, progress=progress)
     print_result(result, json=json)
     return DONE
 
@@ -67,3 +87,15 @@ def _with_tokenizer(name: str) -> tuple[Path, MiniBERT]:
     if bert.tokenizer is None:
         raise InvalidInputError("MODEL", got=f"{folder}, a model without a tokenizer", expected="vocab.txt beside it")
     return folder, bert
+
+
+def _training_text(folder: Path, bert: MiniBERT, corpus: tuple[str, ...], progress: Progress) -> TokenSet | None:
+    """The texts that are named, or those that the run was trained on; None where neither is known."""
+    from mini_bert.data.tokens import open_tokens
+
+    of_run = folder.resolve().parent.parent / "config.yaml"
+    if not corpus and not of_run.is_file():
+        return None
+    config = ConfigOptions(corpus=(corpus,)).load(*[str(of_run)] if of_run.is_file() else [])
+    V = bert.config.vocab_size
+    return open_tokens(config.data, config.tokenizer, V, tokenizer=bert.tokenizer, progress=progress).train

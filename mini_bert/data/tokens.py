@@ -14,6 +14,7 @@ import hashlib
 import platform
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -80,6 +81,20 @@ class TokenSet:
         for store, starts, stops in self._places():
             for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
                 yield store.read(start, stop)
+
+    def sentences(self, every: int = 1) -> Iterator[NDArray[np.uint16]]:
+        """The ids of each sentence that has any, of every `every`-th document: views of the mapped files."""
+        places = (
+            (store, int(start), int(stop))
+            for store, starts, stops in self._places()
+            for start, stop in zip(starts, stops, strict=True)
+        )
+        for store, start, stop in islice(places, 0, None, every):
+            offsets = store.sentence_offsets
+            first, last = np.searchsorted(offsets, start, "right"), np.searchsorted(offsets, stop)
+            for sentence in np.split(store.read(start, stop), offsets[first:last] - start):
+                if sentence.size:
+                    yield sentence
 
     def _places(self) -> Iterator[tuple[TokenStore, NDArray[np.int64], NDArray[np.int64]]]:
         """Stores, and where documents of theirs begin and end."""

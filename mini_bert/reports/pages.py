@@ -9,6 +9,7 @@ from typing import Any
 
 from mini_bert.errors import DataError, nearest
 from mini_bert.reports.evaluation import differences_table, evaluation_table, overfit_table, tasks_table
+from mini_bert.reports.minimal_pairs import minimal_pairs_tables
 from mini_bert.reports.numerics import numerics_tables
 from mini_bert.reports.progression import progression_table
 from mini_bert.reports.projection import projection_table
@@ -26,6 +27,7 @@ TABLES: dict[str, Callable[[Result], list[Table]]] = {
     "overfit": lambda result: [overfit_table(result)],
     "projection": lambda result: [projection_table(result)],
     "numerics": numerics_tables,
+    "minimal_pairs": minimal_pairs_tables,
     "study": study_tables,
     "progression": lambda result: [
         progression_table({int(steps): values for steps, values in result["measured"].items()})
