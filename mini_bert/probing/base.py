@@ -102,7 +102,7 @@ def fit_linear_probe(items: Items, strengths: Sequence[float] = STRENGTHS, dev: 
     mean = items.features.mean(axis=0, dtype=np.float64).astype(dtype)
     features = items.features - mean
     scale = np.sqrt(np.square(features).mean(axis=0, dtype=np.float64)).astype(dtype)
-    scale[scale == 0] = 1
+    scale[scale <= 10 * np.finfo(dtype).eps * np.abs(mean)] = 1  # constant but for rounding
     features /= scale
     best: tuple[float, LinearProbe] | None = None
     coefficients: Any = None

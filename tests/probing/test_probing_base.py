@@ -38,6 +38,7 @@ def test_a_probe_is_logistic_regression_on_standardised_features() -> None:
     scaler = StandardScaler().fit(items.features)
     reference = LogisticRegression(C=0.1, tol=1e-8, max_iter=5000).fit(scaler.transform(items.features), items.labels)
     np.testing.assert_allclose(probe.scale[:5], scaler.scale_[:5], rtol=1e-12)
+    assert probe.scale[5] == 1
     np.testing.assert_allclose(probe.regression.coef_[:, :5], reference.coef_[:, :5], atol=5e-3)
     agree = np.mean(probe.predict(others.features) == reference.predict(scaler.transform(others.features)))
     assert agree >= 0.99
@@ -54,6 +55,7 @@ def test_it_is_the_minimum_of_its_equation() -> None:
     p = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
     gradient = probe.regression.coef_ + strength * (p - np.eye(4)[items.labels]).T @ z
     assert np.abs(gradient).max() / (strength * len(z)) < 2e-4
+    assert np.abs(z[:, 5]).max() < 1e-12
     assert np.abs(z.mean(axis=0)).max() < 1e-12
 
 
