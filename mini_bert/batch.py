@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,8 @@ class Question(NamedTuple):
     """Its name among the weights of the section `tasks`: `masked_lm`, `next_sentence`, …"""
     positions: NDArray[np.int64]
     """[N] ascending positions b * T + t."""
-    labels: NDArray[np.integer]
-    """[N] the answers."""
+    labels: NDArray[Any]
+    """[N] the answers: classes, or pieces; of `regression`, numbers."""
     weight: float = 1.0
     """Of the task's mean loss in the sum that is minimised."""
     items: int = 0

@@ -130,6 +130,8 @@ class TasksConfig(Section):
         0.0, ge=0, description="which tokens were shuffled? (head std; Yamaguchi et al. 2021, Panda et al. 2021)"
     )
     replaced_token: Real = Field(0.0, ge=0, description="which tokens were replaced? (head rtd; Clark et al. 2020)")
+    classification: Real = Field(0.0, ge=0, description="finetune: which class has a text? (head classifier)")
+    regression: Real = Field(0.0, ge=0, description="finetune: which score has a text? (head classifier)")
     shuffle_share: Real = Field(
         0.1, gt=0, lt=1, description="token_order: share of the ordinary tokens that trade places"
     )
@@ -141,7 +143,7 @@ class TasksConfig(Section):
     @model_validator(mode="after")
     def _learns_something(self) -> TasksConfig:
         weights = (self.masked_lm, self.next_sentence, self.sentence_order, self.token_order, self.replaced_token)
-        if not any(weights):
+        if not any((*weights, self.classification, self.regression)):
             raise ConfigError("masked_lm", got="weight 0, as all tasks", expected="a task with a weight above 0")
         if self.replaced_token and self.replacements == "model" and not self.masked_lm:
             raise ConfigError(

@@ -23,6 +23,8 @@ class Pass(NamedTuple):
     first_row: int = 0
     """Number of this batch's row 0 in the global batch: dropout draws by it."""
     tap: Tap = identity
+    pooled: Array | None = None
+    """[N] which rows of the batch a head over the pooler is given; None: all."""
 
     def drop(self, x: Array, p: float, site: str, read: Reading | None = None) -> tuple[Array, dropout_op.Saved]:
         """Dropout at a named site of the residual stream: `x` [B, T, H], or [M, H] where only `read` is computed."""

@@ -91,6 +91,7 @@ def _pooled(head: str, dropped: bool) -> tuple[Callable[..., Any], Callable[...,
             p=config.hidden_dropout_prob if dropped else 0.0,
             stream=None if run.dropout is None else run.dropout.at(head),
             first_row=run.first_row,
+            rows=run.pooled,
         )
         logits, classifier_saved = linear.forward(c_BH, classifier.W, classifier.b)  # (HEAD.3)
         saved = PooledSaved(x_BTH.shape, dense_saved, activation_saved, dropout_saved, classifier_saved)

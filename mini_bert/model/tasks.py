@@ -27,7 +27,7 @@ from mini_bert.model.gradients import MiniBERTGradients
 from mini_bert.model.heads import HEADS
 from mini_bert.model.inputs import as_array, check_inputs
 from mini_bert.model.parameters import Parameters
-from mini_bert.ops import cross_entropy
+from mini_bert.ops import cross_entropy, squared_error
 from mini_bert.ops.contract import Array, Tap, identity, rows_of
 from mini_bert.random_streams import RandomStream
 
@@ -37,8 +37,13 @@ HEAD_OF = {
     "sentence_order": "sop",
     "token_order": "std",
     "replaced_token": "rtd",
+    "classification": "classifier",
+    "regression": "classifier",
 }
 """The head of each task in the section `tasks`."""
+
+LOSS_OF: dict[str, Any] = dict.fromkeys(HEAD_OF, cross_entropy) | {"regression": squared_error}
+"""The operation that measures each task's answers."""
 
 
 class TaskSum(NamedTuple):
@@ -49,7 +54,7 @@ class TaskSum(NamedTuple):
     items: int
     """How many positions those were."""
     correct: int
-    """At how many the likeliest class, or piece, was the right one."""
+    """At how many the likeliest class, or piece, was the right one; of numbers, how many missed by less than a half."""
 
 
 class _Answer(NamedTuple):
@@ -59,13 +64,13 @@ class _Answer(NamedTuple):
     rows: Array | slice
     """Which of the rows that are read are its own."""
     head: Any
-    loss: cross_entropy.Saved
+    loss: Any
 
 
 def with_task_heads(config: Config) -> Config:
     """The configuration whose model has a head for every task with a weight above 0; heads that it has stay."""
     asked = [head for task, head in HEAD_OF.items() if getattr(config.tasks, task) > 0]
-    missing = tuple(head for head in asked if head not in config.model.heads)
+    missing = tuple(head for head in dict.fromkeys(asked) if head not in config.model.heads)
     if not missing:
         return config
     model = config.model.model_dump() | {"heads": (*config.model.heads, *missing)}
@@ -163,11 +168,14 @@ def _forward(
         rows = slice(None) if same else np.searchsorted(positions, question.positions)
         x_NH, head = x_RH[rows], HEAD_OF[question.task]
         x_head = x_NH[:, None] if head in _READ_ONE_TOKEN else x_NH
-        of_task = run._replace(tap=_of_task(question.task, tap))
+        of_task = run._replace(tap=_of_task(question.task, tap), pooled=question.positions // T)
         logits, head_saved = HEADS[head][0](x_head, model.parameters, model.config, of_task)
-        loss, loss_saved = cross_entropy.forward(logits, targets=question.labels)
+        loss, loss_saved = LOSS_OF[question.task].forward(logits, targets=question.labels)
         tap(f"{question.task}.loss", loss)
-        correct = int((logits.real.argmax(axis=-1) == question.labels).sum())
+        if question.task == "regression":
+            correct = int((abs(logits[:, 0].real - question.labels) < _NEAR).sum())
+        else:
+            correct = int((logits.real.argmax(axis=-1) == question.labels).sum())
         sums[question.task] = TaskSum(float(loss.real), question.positions.size, correct)
         answers.append(_Answer(question, rows, head_saved, loss_saved))
     return sums, encoder_saved, answers
@@ -178,8 +186,10 @@ def _of_task(task: str, tap: Tap) -> Tap:
     return identity if tap is identity else lambda name, value: tap(f"{task}.{name}", value)
 
 
-_READ_ONE_TOKEN = ("nsp", "sop")
+_READ_ONE_TOKEN = ("nsp", "sop", "classifier")
 """Heads over the pooler: they take rows [N, T, H] and look at the first token of each."""
+_NEAR = 0.5
+"""A number that misses by less counts as right."""
 
 
 def _backward(
@@ -193,7 +203,7 @@ def _backward(
     dx_RH = np.zeros((R, model.config.hidden_size), model.dtype)
     for question, rows, head_saved, loss_saved in reversed(answers):
         scale = np.asarray(question.weight / question.items, model.dtype)  # (TASK.1)
-        (dlogits,) = cross_entropy.backward(scale, loss_saved)
+        (dlogits,) = LOSS_OF[question.task].backward(scale, loss_saved)
         backward = HEADS[HEAD_OF[question.task]][1]
         of_task = run._replace(tap=_of_task(question.task, tap))
         dx = backward(dlogits, head_saved, model.parameters, grads, model.config, of_task)
@@ -273,7 +283,7 @@ def _checked_question(model: MiniBERT, question: Question, size: int) -> Questio
         raise InvalidInputError("question.task", got=f"{question.task!r}", expected=f"one of {', '.join(HEAD_OF)}")
     head = HEAD_OF[question.task]
     model.parameters.require_head(head)
-    classes = model.config.vocab_size if head == "mlm" else 2
+    classes = {"mlm": model.config.vocab_size, "classifier": model.config.num_labels}.get(head, 2)
     positions, labels = (
         as_array(f"positions of {question.task}", question.positions),
         as_array(f"labels of {question.task}", question.labels),
@@ -285,13 +295,15 @@ def _checked_question(model: MiniBERT, question: Question, size: int) -> Questio
             got=f"{positions.dtype} {list(positions.shape)}",
             expected=f"ascending integer positions b * T + t below {size}",
         )
-    if labels.shape != positions.shape or labels.dtype.kind not in "iu":
+    if question.task == "regression":
+        _check_numbers(labels, positions.shape, classes)
+    elif labels.shape != positions.shape or labels.dtype.kind not in "iu":
         raise InvalidInputError(
             f"labels of {question.task}",
             got=f"{labels.dtype} {list(labels.shape)}",
             expected=f"integers of shape {list(positions.shape)}",
         )
-    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
+    elif labels.size and not (labels.min() >= 0 and labels.max() < classes):
         worst = int(labels.min()) if labels.min() < 0 else int(labels.max())
         raise InvalidInputError(f"labels of {question.task}", got=worst, expected=f"0 to {classes - 1}")
     if question.items < positions.size:
@@ -301,3 +313,15 @@ def _checked_question(model: MiniBERT, question: Question, size: int) -> Questio
             expected=f"those of the whole batch, at least {positions.size}",
         )
     return question._replace(positions=positions, labels=labels)
+
+
+def _check_numbers(labels: Array, shape: tuple[int, ...], outputs: int) -> None:
+    """Of `regression`: finite numbers, one a position, for a head with one output."""
+    if labels.shape != shape or labels.dtype.kind not in "iuf" or not np.isfinite(labels).all():
+        raise InvalidInputError(
+            "labels of regression",
+            got=f"{labels.dtype} {list(labels.shape)}",
+            expected=f"finite numbers of shape {list(shape)}",
+        )
+    if outputs != 1:
+        raise InvalidInputError("model.num_labels", got=outputs, expected="1, the number that regression is about")

@@ -269,7 +269,8 @@ def _read(tasks: TasksConfig, n: int, m: int, rows: int) -> int:
     """How many of n tokens some task reads: all, or the m masked ones, and one a row for tasks about pairs."""
     if tasks.token_order or tasks.replaced_token:
         return n
-    return m + rows * bool(tasks.next_sentence or tasks.sentence_order)
+    about_rows = (tasks.next_sentence, tasks.sentence_order, tasks.classification, tasks.regression)
+    return m + rows * any(about_rows)
 
 
 def _gathered(tasks: TasksConfig, n: int, m: int, read: int) -> int:

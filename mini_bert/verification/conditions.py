@@ -112,12 +112,15 @@ TASK_WEIGHTS: dict[str, dict[str, float]] = {
     "task: sentence order": {"sentence_order": 1.0},
     "task: token order": {"token_order": 1.0},
     "task: replaced tokens": {"replaced_token": 50.0},
+    "task: the class of a text": {"classification": 1.0},
+    "task: the score of a text": {"regression": 1.0},
+    "tasks: the class of a text and masked language model": {"classification": 1.0, "masked_lm": 0.3},
     "tasks: masked language model and next sentence": {"masked_lm": 1.0, "next_sentence": 1.0},
     "tasks: all at once": {
         "masked_lm": 1.0, "next_sentence": 0.7, "sentence_order": 0.4, "token_order": 2.0, "replaced_token": 50.0,
     },
 }  # fmt: skip
-"""Each task alone, and together; ELECTRA's weight of replaced tokens is 50."""
+"""Each task alone, and with others; ELECTRA's weight of replaced tokens is 50."""
 
 QUICK_TASKS = ("tasks: all at once",)
 
@@ -200,7 +203,8 @@ def conditions(*, quick: bool = False) -> Iterator[Scenario]:
             yield small(name, **settings)
     for name, tasks in TASK_WEIGHTS.items():
         if not quick or name in QUICK_TASKS:
-            yield small(name, tasks=tasks, heads=tuple(HEAD_OF[task] for task in tasks))
+            outputs = 1 if "regression" in tasks else 2
+            yield small(name, tasks=tasks, heads=tuple(HEAD_OF[task] for task in tasks), num_labels=outputs)
     yield _small(4, (4, 0, 2), (2, 1, 2), "a row of padding only", dropout=False)
     if quick:
         return

@@ -24,7 +24,7 @@ from mini_bert.model.forward_pass import Pass, Reading
 from mini_bert.model.gradients import MiniBERTGradients
 from mini_bert.model.heads import HEADS
 from mini_bert.model.parameters import Parameters
-from mini_bert.model.tasks import HEAD_OF, task_losses_and_gradients
+from mini_bert.model.tasks import HEAD_OF, LOSS_OF, task_losses_and_gradients
 from mini_bert.model.trace import Cache
 from mini_bert.ops import cross_entropy
 from mini_bert.ops.contract import Array
@@ -139,7 +139,8 @@ def _question(batch: Batch, task: str, weight: float, rng: np.random.Generator) 
     real = np.ones((B, T), bool) if batch.attention_mask is None else batch.attention_mask
     places = np.arange(0, B * T, T) if HEAD_OF[task] in OF_ROWS else np.flatnonzero(real)
     positions = np.sort(rng.permutation(places)[: max(1, places.size * 2 // 3)])
-    return Question(task, positions, rng.integers(0, 2, positions.size), weight, positions.size)
+    labels = rng.normal(size=positions.size) if task == "regression" else rng.integers(0, 2, positions.size)
+    return Question(task, positions, labels, weight, positions.size)
 
 
 def kink_distance(scenario: Scenario) -> float:
@@ -202,7 +203,7 @@ def _all_tasks(model: MiniBERT, batch: Batch, run: Pass) -> Array:
         head = HEAD_OF[task]
         logits, _ = HEADS[head][0](hidden, model.parameters, model.config, run)
         rows = logits[positions // run.T] if head in OF_ROWS else logits.reshape(-1, logits.shape[-1])[positions]
-        total = total + weight / items * cross_entropy.forward(rows, targets=labels)[0]
+        total = total + weight / items * LOSS_OF[task].forward(rows, targets=labels)[0]
     return total
 
 

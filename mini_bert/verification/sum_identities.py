@@ -56,11 +56,17 @@ def tasks_union(scenario: Scenario) -> float | None:
         cache = full_pass(model, scenario, head)
         logits = cache["logits"]
         places = positions // batch.input_ids.shape[1] if head in OF_ROWS else positions
-        probs = softmax.stable_softmax(logits).reshape(-1, logits.shape[-1])[places]
-        dlogits = np.zeros_like(logits)
-        dlogits.reshape(-1, logits.shape[-1])[places] = weight / items * (probs - np.eye(logits.shape[-1])[labels])
+        dlogits, read = np.zeros_like(logits), logits.reshape(-1, logits.shape[-1])[places]
+        if task == "regression":
+            misses = read - labels[:, None]
+            slopes, loss = 2 * misses, float((misses * misses).sum())
+        else:
+            probs = softmax.stable_softmax(read)
+            slopes = probs - np.eye(logits.shape[-1])[labels]
+            loss = -float(np.log(probs[np.arange(labels.size), labels]).sum())
+        dlogits.reshape(-1, logits.shape[-1])[places] = weight / items * slopes
         grads.backward_from_logits(dlogits, cache)
-        total -= weight / items * float(np.log(probs[np.arange(labels.size), labels]).sum())
+        total += weight / items * loss
     sums = task_losses_and_gradients(model, batch, MiniBERTGradients(model), scenario.dropout)
     ours = sum(q.weight * sums[q.task].loss / q.items for q in batch.questions)
     return max(apart(ours, total), difference(gradients(model, scenario), grads.gradients))

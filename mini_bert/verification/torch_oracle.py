@@ -105,6 +105,13 @@ def _cross_entropy(logits: Any, *, targets: Any) -> Any:
     return F.cross_entropy(logits, torch.from_numpy(np.asarray(targets, np.int64)), reduction="sum")
 
 
+def _squared_error(z: Any, *, targets: Any) -> Any:
+    import torch
+    from torch.nn import functional as F
+
+    return F.mse_loss(z[:, 0], torch.from_numpy(np.asarray(targets, np.float64)), reduction="sum")
+
+
 def _activation(name: str, x: Any) -> Any:
     import torch
     from torch.nn import functional as F
@@ -166,6 +173,7 @@ _FUNCTIONS: dict[str, Any] = {
     "rms_norm": _rms_norm,
     "sigmoid": lambda x: _activation("sigmoid", x),
     "softmax": _softmax,
+    "squared_error": _squared_error,
     "tanh": lambda x: _activation("tanh", x),
     **torch_positions.FUNCTIONS,
 }
@@ -282,8 +290,11 @@ class _Network:
         import torch
 
         heads = {"masked_lm": "mlm", "next_sentence": "nsp", "sentence_order": "sop", "token_order": "std"}
+        heads |= {"classification": "classifier", "regression": "classifier"}
         logits, asked = self.logits(heads.get(task, "rtd")), torch.from_numpy(positions)
         rows = logits[asked // self.ids.shape[1]] if logits.ndim == 2 else logits.flatten(0, 1)[asked]
+        if task == "regression":
+            return _squared_error(rows, targets=labels) * (weight / items)
         return _cross_entropy(rows, targets=labels) * (weight / items)
 
     def logits(self, head: str) -> Any:

@@ -17,7 +17,7 @@ from mini_bert.model.parameters import Parameters
 from mini_bert.model.tasks import HEAD_OF, draw_pieces, task_losses, task_losses_and_gradients, with_task_heads
 from mini_bert.ops.contract import Array
 
-HEADS = tuple(HEAD_OF.values())
+HEADS = tuple(dict.fromkeys(HEAD_OF.values()))
 WEIGHTS = {"masked_lm": 1.0, "next_sentence": 0.7, "sentence_order": 0.4, "token_order": 2.0, "replaced_token": 50.0}
 REAL = np.flatnonzero(MASK)
 SHOWN = np.setdiff1d(REAL, BATCH.masked_positions)
@@ -270,3 +270,81 @@ def test_a_model_without_the_head_says_so() -> None:
         gradient_of(small_bert(heads=("mlm",)), ALL)
     with pytest.raises(InvalidInputError, match="gradients"):
         task_losses_and_gradients(model_of(), ALL, Parameters(small_bert().config, np.float64))
+
+
+# --- labels of whole texts --------------------------------------------------------------------------------------------
+
+CLASSES = Question("classification", np.array([0, 12]), np.array([2, 0]), 1.0, 2)
+SCORES = Question("regression", np.array([0, 6]), np.array([4.75, -0.5]), 0.5, 3)
+
+
+def labelled_model(question: Question, **settings: Any) -> MiniBERT:
+    outputs = 1 if question.task == "regression" else 3
+    return small_bert(heads=("mlm", "classifier"), num_labels=outputs, **settings)
+
+
+@pytest.mark.parametrize("asked", [CLASSES, SCORES], ids=["classification", "regression"])
+def test_labels_of_texts_by_the_full_pass_and_by_the_slope(asked: Question) -> None:
+    model = labelled_model(asked)
+    batch = BATCH._replace(questions=(asked,))
+    grads = Parameters(model.config, np.float64)
+    (sums,) = task_losses_and_gradients(model, batch, grads).values()
+    logits = full_pass(model, BATCH, "classifier", None)[0][asked.positions // 6]
+    if asked.task == "regression":
+        expected = sum((float(z[0]) - float(y)) ** 2 for z, y in zip(logits, asked.labels, strict=True))
+    else:
+        expected = surprises(logits, asked.labels)
+    assert sums.loss == pytest.approx(expected, rel=1e-12)
+    start, direction = model.parameters.buffer.copy(), np.random.default_rng(0).normal(size=grads.buffer.size)
+    ends = []
+    for step in (-2e-4, -1e-4, 1e-4, 2e-4):
+        model.parameters.buffer[...] = start + step * direction
+        ends.append(asked.weight / asked.items * task_losses(model, batch)[asked.task].loss)
+    slope = (ends[0] - 8 * ends[1] + 8 * ends[2] - ends[3]) / 12e-4
+    assert slope == pytest.approx(float(grads.buffer @ direction), rel=1e-7)
+
+
+def test_dropout_of_a_label_depends_on_its_row_and_not_on_which_other_rows_are_asked() -> None:
+    model = labelled_model(CLASSES, hidden_dropout_prob=0.5)
+    both = task_losses_and_gradients(
+        model, BATCH._replace(questions=(CLASSES,)), Parameters(model.config, np.float64), DROPOUT
+    )["classification"].loss
+    apart = [
+        task_losses_and_gradients(
+            model,
+            BATCH._replace(
+                questions=(CLASSES._replace(positions=CLASSES.positions[i : i + 1], labels=CLASSES.labels[i : i + 1]),)
+            ),
+            Parameters(model.config, np.float64),
+            DROPOUT,
+        )["classification"].loss
+        for i in range(2)
+    ]
+    assert sum(apart) == pytest.approx(both, rel=1e-12)
+
+
+def test_a_score_counts_as_right_when_it_misses_by_less_than_a_half() -> None:
+    model = labelled_model(SCORES)
+    near = full_pass(model, BATCH, "classifier", None)[0][[0, 1], 0] + [0.49, -0.51]
+    asked = BATCH._replace(questions=(SCORES._replace(labels=near),))
+    assert task_losses(model, asked)["regression"].correct == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "what"),
+    [
+        (CLASSES._replace(labels=np.array([3, 0])), "labels of classification: got 3; expected 0 to 2"),
+        (CLASSES._replace(labels=np.array([-1, 0])), "labels of classification: got -1"),
+        (CLASSES._replace(labels=np.array([0.5, 0])), "labels of classification"),
+        (SCORES._replace(labels=np.array([np.nan, 0])), "labels of regression"),
+        (SCORES._replace(labels=np.array([1.0])), "labels of regression"),
+    ],
+)
+def test_labels_that_no_head_can_have_are_refused(asked: Question, what: str) -> None:
+    with pytest.raises(InvalidInputError, match=what):
+        task_losses(labelled_model(asked), BATCH._replace(questions=(asked,)))
+
+
+def test_scores_need_one_output() -> None:
+    with pytest.raises(InvalidInputError, match=r"model\.num_labels: got 3; expected 1"):
+        task_losses(labelled_model(CLASSES), BATCH._replace(questions=(SCORES,)))

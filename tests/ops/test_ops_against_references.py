@@ -32,6 +32,8 @@ def torch_output(name: str, tensors: list[Any], constants: dict[str, Any], saved
         return norm(tensors[0]) * tensors[1]
     if name == "cross_entropy":
         return F.cross_entropy(tensors[0], torch.from_numpy(constants["targets"]), reduction="sum")
+    if name == "squared_error":
+        return F.mse_loss(tensors[0][:, 0], torch.from_numpy(constants["targets"]), reduction="sum")
     if name == "dropout":  # the draw is ours; what is done with it is compared
         return tensors[0] if saved.keep is None else tensors[0] * torch.from_numpy(saved.keep) * saved.scale
     if name == "attention":

@@ -271,6 +271,7 @@ SIZES: dict[str, tuple[tuple[tuple[int, ...], ...], dict[str, Any], tuple[int, .
     "rotary": (((B, A, T, K),), {"positions": np.arange(T)}, (B * A * T * K, T, K)),
     "sigmoid": (((R, C),), {}, (R * C,)),
     "softmax": (((R, C),), {}, (R, C)),
+    "squared_error": (((R, 1),), {"targets": np.linspace(-1, 4, R)}, (R,)),
     "tanh": (((R, C),), {}, (R * C,)),
 }
 

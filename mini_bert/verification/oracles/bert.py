@@ -81,16 +81,20 @@ HEADS_OF_TASKS = {
     "sentence_order": "sop",
     "token_order": "std",
     "replaced_token": "rtd",
+    "classification": "classifier",
+    "regression": "classifier",
 }
 
 
 def task_loss(run: Conditions, task: str, x: Hidden, positions: list[int], labels: list[int]) -> Number:
     """The summed loss of a task at positions b * T + t; what is asked about a row is asked at its first token."""
     logits, tokens = head_logits(run, HEADS_OF_TASKS[task], x), len(x[0])
-    if task in ("next_sentence", "sentence_order"):
+    if HEADS_OF_TASKS[task] in ("nsp", "sop", "classifier"):
         read = [logits[position // tokens] for position in positions]
     else:
         read = [logits[position // tokens][position % tokens] for position in positions]
+    if task == "regression":
+        return oracle.squared_error(read, targets=labels)
     return oracle.cross_entropy(read, targets=labels)
 
 

@@ -141,6 +141,11 @@ def cross_entropy(logits: Matrix, *, targets: list[int]) -> Number:
     return total(surprise(row, target) for row, target in zip(logits, targets, strict=True))
 
 
+def squared_error(z: Matrix, *, targets: list[float]) -> Number:
+    """Σ_m (z_m − target_m)²."""
+    return total((row[0] - target) * (row[0] - target) for row, target in zip(z, targets, strict=True))
+
+
 def attention(
     Q: list[list[Matrix]],
     K: list[list[Matrix]],
@@ -199,5 +204,6 @@ ORACLES: dict[str, Callable[..., Nested]] = {
     "rotary": positions.rotary,
     "sigmoid": sigmoid,
     "softmax": softmax,
+    "squared_error": squared_error,
     "tanh": tanh,
 }
