@@ -82,8 +82,8 @@ class TokenSet:
             for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
                 yield store.read(start, stop)
 
-    def sentences(self, every: int = 1) -> Iterator[NDArray[np.uint16]]:
-        """The ids of each sentence that has any, of every `every`-th document: views of the mapped files."""
+    def sentences(self, every: int = 1) -> Iterator[list[NDArray[np.uint16]]]:
+        """The ids of each sentence that has any, document by document, of every `every`-th document."""
         places = (
             (store, int(start), int(stop))
             for store, starts, stops in self._places()
@@ -92,9 +92,8 @@ class TokenSet:
         for store, start, stop in islice(places, 0, None, every):
             offsets = store.sentence_offsets
             first, last = np.searchsorted(offsets, start, "right"), np.searchsorted(offsets, stop)
-            for sentence in np.split(store.read(start, stop), offsets[first:last] - start):
-                if sentence.size:
-                    yield sentence
+            sentences = np.split(store.read(start, stop), offsets[first:last] - start)
+            yield [ids for ids in sentences if ids.size]
 
     def _places(self) -> Iterator[tuple[TokenStore, NDArray[np.int64], NDArray[np.int64]]]:
         """Stores, and where documents of theirs begin and end."""

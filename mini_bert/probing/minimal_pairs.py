@@ -5,11 +5,11 @@ nothing gets 1/2, also where it always sees the same: two words that are both [U
 Sums are rounded once (`math.fsum`), so that the order of the summands makes no difference where there is none.
 
 A masked language model scores by pseudo-likelihood (inference/pseudo_likelihood.py): plain, within words from left to
-right, a piece on average, or of the changed pieces alone, given all that the two sentences share. Beside it stands what
+right, a piece on average, or of the changed words alone, given all that the two sentences share. Beside it stands what
 needs no understanding: the sentence with fewer pieces, the one with the more frequent pieces, and a 5-gram.
 
 Sources: Warstadt et al. 2020, "BLiMP"; Salazar et al. 2020; Kauf and Ivanova 2023; Goldberg 2019, "Assessing BERT's
-syntactic abilities", for the changed pieces.
+syntactic abilities", for the changed words.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +39,7 @@ LABELS = {
     "pll": "Mini-BERT",
     "pll_within_word": "within words left to right",
     "pll_mean": "mean of a piece",
-    "changed": "the changed pieces alone",
+    "changed": "the changed words alone",
     "shorter": "fewer pieces",
     "unigram": "more frequent pieces",
     "kneser_ney": "5-gram, Kneser-Ney",
@@ -132,7 +133,7 @@ def few_of_each(pairs: Sequence[MinimalPair], most: int | None) -> list[MinimalP
 def sentence_ngrams(token_set: TokenSet, vocab_size: int, tokens: int = COUNTED_TOKENS) -> KneserNey:
     """A 5-gram of the sentences of every n-th document, so that about `tokens` tokens are counted at most."""
     every = max(1, -(-token_set.n_tokens // tokens))
-    return fit_kneser_ney(token_set.sentences(every), vocab_size)
+    return fit_kneser_ney(chain.from_iterable(token_set.sentences(every)), vocab_size)
 
 
 Pieces = tuple[list[int], list[int]]
@@ -146,7 +147,8 @@ def _outcomes(
     log_p = pseudo_log_likelihoods(model, texts, threads=threads, progress=progress)
     plain, within = log_p[::2], log_p[1::2]
     sentences = [ids for pair in pieces for ids in pair]
-    changed = [part for pair in pieces for part in changed_places(*pair)]
+    assert model.tokenizer is not None
+    changed = [part for pair in pieces for part in changed_words(*pair, model.tokenizer.continuation)]
     scores: dict[str, list[float]] = {
         "pll": [math.fsum(values) for values in plain],
         "pll_within_word": [math.fsum(values) for values in within],
@@ -172,11 +174,25 @@ def _outcome(scores: Floats) -> Floats:
     return np.where(np.isnan(good) | np.isnan(bad), np.nan, outcome)
 
 
-def changed_places(good: Sequence[int], bad: Sequence[int]) -> tuple[slice, slice]:
-    """Where two rows differ: what is left of each without the beginning and the end that they share."""
+def changed_words(good: Sequence[int], bad: Sequence[int], continuation: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """Where two rows differ: what is left of each without the whole words with which both begin, and both end.
+
+    Args:
+        good: ids of one sentence.
+        bad: ids of the other.
+        continuation: [V] whether a piece goes on with a word.
+    """
     shorter = min(len(good), len(bad))
     start = next((i for i in range(shorter) if good[i] != bad[i]), shorter)
     same_end = next((i for i in range(shorter - start) if good[-1 - i] != bad[-1 - i]), shorter - start)
+
+    def inside_a_word(place: int, ids: Sequence[int]) -> bool:
+        return 0 < place < len(ids) and bool(continuation[ids[place]])
+
+    while inside_a_word(start, good) or inside_a_word(start, bad):
+        start -= 1
+    while same_end and inside_a_word(len(good) - same_end, good):
+        same_end -= 1
     return slice(start, len(good) - same_end), slice(start, len(bad) - same_end)
 
 

@@ -86,5 +86,7 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
     changed = found["total"]["changed"]
     if changed is None or changed["n"] < found["n"]:
         known = 0 if changed is None else changed["n"]
-        notes.append(f"Both sentences have pieces of their own in {known:,} pairs; the others only leave some out.")
+        notes.append(
+            f"Both sentences have words of their own in {known:,} pairs; in the others one only has a word more."
+        )
     return notes

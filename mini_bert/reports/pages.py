@@ -11,8 +11,10 @@ from mini_bert.errors import DataError, nearest
 from mini_bert.reports.evaluation import differences_table, evaluation_table, overfit_table, tasks_table
 from mini_bert.reports.minimal_pairs import minimal_pairs_tables
 from mini_bert.reports.numerics import numerics_tables
+from mini_bert.reports.part_of_speech import part_of_speech_tables
 from mini_bert.reports.progression import progression_table
 from mini_bert.reports.projection import projection_table
+from mini_bert.reports.pseudo_perplexity import pseudo_perplexity_table
 from mini_bert.reports.study import study_tables
 from mini_bert.reports.table import Table
 
@@ -28,6 +30,8 @@ TABLES: dict[str, Callable[[Result], list[Table]]] = {
     "projection": lambda result: [projection_table(result)],
     "numerics": numerics_tables,
     "minimal_pairs": minimal_pairs_tables,
+    "pseudo_perplexity": lambda result: [pseudo_perplexity_table(result)],
+    "part_of_speech": part_of_speech_tables,
     "study": study_tables,
     "progression": lambda result: [
         progression_table({int(steps): values for steps, values in result["measured"].items()})
