@@ -24,6 +24,7 @@ VERBS = {
     "runs prune": "Remove checkpoints that nobody needs any more",
     "evaluate": "Score a model on held-out text beside n-gram baselines, on the very same hidden pieces",
     "probe pairs": "Ask which sentence of a minimal pair is likelier: grammar, beside n-gram baselines",
+    "probe pos": "Read parts of speech off every layer by a linear probe, beside controls",
     "fill-mask": "Fill the [MASK]s of a sentence",
     "tokenizer train": "Learn a vocabulary from text",
     "tokenizer encode": "Show the pieces and ids of a text",

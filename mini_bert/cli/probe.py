@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional, arg
 
@@ -74,6 +74,66 @@ def pairs(
             progress("counting n-grams", 0, 0)
             ngrams = sentence_ngrams(text, bert.config.vocab_size, QUICK_COUNTED_TOKENS if quick else COUNTED_TOKENS)
         result = probe_minimal_pairs(bert, chosen, ngrams=ngrams, threads=threads, progress=progress)
+    print_result(result, json=json)
+    return DONE
+
+
+def pos(
+    model: Model,
+    *,
+    max_sentences: int | None = None,
+    test_file: Path | None = None,
+    treebank: Literal["ud-ewt", "brown"] = "ud-ewt",
+    layers: tuple[int, ...] = (),
+    seed: int = 0,
+    quick: Flag = False,
+    picture: Path | None = None,
+    json: Flag = False,
+) -> int:
+    """Read words' parts of speech off every layer by a linear probe, beside what needs no model.
+
+    MODEL is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT.
+
+    Examples:
+      mini-bert probe pos demo --quick
+      mini-bert probe pos demo --max-sentences 200
+      mini-bert probe pos demo --test-file mine.conllu      # tags in column 4 (UPOS)
+      mini-bert probe pos demo --treebank brown --max-sentences 2000
+
+    Args:
+        model: which model.
+        max_sentences: train on so many sentences at most.
+        test_file: a CoNLL-U file of your own, instead of the treebank's test part.
+        treebank: what is trained on: 17 universal tags of web text, or 104 tags of the Brown corpus.
+        layers: of 0 (embeddings) to the last; none: all.
+        seed: of the control task, the untrained model, and which sentences are taken.
+        quick: 300 sentences of each part, one strength: seconds.
+        picture: write layers, learning curve and confusion matrix to this .svg or .png.
+        json: the result as JSON.
+    """
+    from mini_bert.cli.progress import preparation
+    from mini_bert.probing.part_of_speech import probe_part_of_speech
+
+    if picture:
+        from mini_bert.reports.drawing import require_matplotlib
+
+        require_matplotlib()
+    _, bert = _with_tokenizer(model)
+    with preparation() as progress:
+        result = probe_part_of_speech(
+            bert,
+            treebank,
+            test_file=test_file,
+            max_sentences=max_sentences,
+            layers=layers or None,
+            quick=quick,
+            seed=seed,
+            progress=progress,
+        )
+    if picture:
+        from mini_bert.reports.part_of_speech import part_of_speech_picture
+
+        part_of_speech_picture(result, picture)
     print_result(result, json=json)
     return DONE
 
