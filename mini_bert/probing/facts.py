@@ -233,6 +233,7 @@ def _totals(asked: Sequence[_Asked], found: Sequence[ClozeRanks], relations: Seq
     """Over all facts; those of one relation stand or fall together in the intervals."""
     total: dict[str, Any] = {
         "facts": sum(len(relation.facts) for relation in relations),
+        "one_piece": sum(int(one.counts.sum()) for one in asked),
         "n": sum(len(one.facts) for one in asked),
         "scores": [],
     }
