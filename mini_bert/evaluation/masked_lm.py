@@ -111,7 +111,7 @@ def evaluate_masked_lm(
     parts = []
     done = 0
     for batch in batches:
-        for part in _parts(batch):
+        for part in bounded_parts(batch):
             parts.append(_score(model, part))
             done += len(part.input_ids)
             if progress:
@@ -132,8 +132,12 @@ def compare(first: MaskedLMResult, second: MaskedLMResult) -> ClusteredMean:
     return clustered_difference(first.rows.loss, second.rows.loss, first.rows.masked)
 
 
-def _parts(batch: Batch) -> Iterator[Batch]:
-    """Cut a batch between rows so that no part has more than `MASKED_AT_ONCE` masked positions, if rows allow it."""
+def bounded_parts(batch: Batch) -> Iterator[Batch]:
+    """Cut a batch between rows so that no part has more than `MASKED_AT_ONCE` masked positions, if rows allow it.
+
+    Raises:
+        InvalidInputError: the batch has no masked positions or targets.
+    """
     B, T = batch.input_ids.shape
     if batch.masked_positions is None or batch.target_ids is None:
         raise InvalidInputError("batch", got="no masked_positions or target_ids", expected="both")
@@ -155,8 +159,21 @@ def _score(model: MaskedLMScorer, batch: Batch) -> RowSums:
     masked = np.bincount(row, minlength=B)
     if not positions.size:
         return RowSums(np.zeros(B), masked, masked, masked)
+    logits = scores_at_masks(model, batch)
+    losses = token_losses(logits, targets)
+    ranks = target_ranks(logits, targets)
+    top1, top5 = (np.bincount(row[top_k_hits(ranks, k)], minlength=B) for k in (1, 5))
+    return RowSums(np.bincount(row, losses, B), top1, top5, masked)
+
+
+def scores_at_masks(model: MaskedLMScorer, batch: Batch) -> NDArray[np.floating]:
+    """The model's scores [M, V] at the masked positions.
+
+    Raises:
+        NonFiniteError: it overflows on the way.
+    """
     try:
-        logits = model.mlm_logits(batch)
+        return model.mlm_logits(batch)
     except FloatingPointError as error:
         raise NonFiniteError(
             "model",
@@ -164,10 +181,6 @@ def _score(model: MaskedLMScorer, batch: Batch) -> RowSums:
             expected="weights with which all stays finite",
             advice="Training has diverged: start anew with a lower --train.lr or a higher --train.warmup-ratio.",
         ) from error
-    losses = token_losses(logits, targets)
-    ranks = target_ranks(logits, targets)
-    top1, top5 = (np.bincount(row[top_k_hits(ranks, k)], minlength=B) for k in (1, 5))
-    return RowSums(np.bincount(row, losses, B), top1, top5, masked)
 
 
 def _finite(value: float) -> float | None:

@@ -53,7 +53,7 @@ def part_of_speech_picture(result: Mapping[str, Any], path: Path) -> Path:
     with drawn(path, width=12, height=5.6, font_size=9) as figure:
         _draw_layers(figure.add_axes((0.055, 0.59, 0.34, 0.33)), result)
         _draw_curve(figure.add_axes((0.055, 0.09, 0.34, 0.33)), result)
-        _draw_confusion(figure.add_axes((0.5, 0.11, 0.42, 0.81)), result)
+        _draw_confusion(figure.add_axes((0.5, 0.15, 0.42, 0.77)), result)
     return path
 
 
@@ -199,9 +199,9 @@ def _draw_curve(axes: Any, result: Mapping[str, Any]) -> None:
 
 def _draw_confusion(axes: Any, result: Mapping[str, Any]) -> None:
     counts = np.array(result["confusion"]["counts"], float)
-    present = np.flatnonzero(counts.sum(axis=1))
+    present = np.flatnonzero(counts.sum(axis=1) + counts.sum(axis=0))
     counts, tags = counts[np.ix_(present, present)], [result["confusion"]["tags"][number] for number in present]
-    shares = counts / counts.sum(axis=1, keepdims=True)
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
     if few := len(tags) <= _WIDEST_CONFUSION:
         for (i, j), share in np.ndenumerate(shares):
