@@ -45,8 +45,8 @@ class TrainingDisplay(Report):
         self.say(heading(info))
         for line in lines(info.forecast):
             self.say(line)
-        guessing, (frequencies, itself) = math.log(info.config.model.vocab_size), info.references
-        if info.config.tasks.masked_lm:
+        if info.config.tasks.masked_lm and info.references is not None:
+            guessing, (frequencies, itself) = math.log(info.config.model.vocab_size), info.references
             self.say(
                 f"Loss in nats: {guessing:.2f} is guessing, {frequencies:.2f} knows how often each piece occurs; "
                 f"below {itself:.2f} a model reads the neighbours."

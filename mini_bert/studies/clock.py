@@ -42,6 +42,7 @@ class TrainingOfPiece:
         from mini_bert.model.tasks import with_task_heads
         from mini_bert.training.allocator import keep_freed_memory
         from mini_bert.training.course import from_nothing
+        from mini_bert.training.material import RunningText
         from mini_bert.training.parallel import ShardPool
         from mini_bert.training.ranks import Ranks
         from mini_bert.training.step import training_step
@@ -50,7 +51,7 @@ class TrainingOfPiece:
         config = with_task_heads(Config(**options["config"]))
         tokens = open_tokens(config.data, config.tokenizer, config.model.vocab_size)
         self._pool = ShardPool(threads, config.train.shards).__enter__()
-        self._course = from_nothing(config, Path("clock"), tokens, self._pool, Ranks())
+        self._course = from_nothing(config, Path("clock"), RunningText(tokens), self._pool, Ranks())
         self._train = training_step
 
     def step(self, number: int) -> float:

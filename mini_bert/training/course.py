@@ -12,8 +12,6 @@ from typing import Any
 
 from mini_bert.batch import Batch
 from mini_bert.config.schema import Config
-from mini_bert.data.batches import BatchStream
-from mini_bert.data.tokens import TokenCorpus
 from mini_bert.errors import CheckpointError, NonFiniteError
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
@@ -21,14 +19,13 @@ from mini_bert.optim.optimizer import zeros
 from mini_bert.training.adaptive_masking import AdaptiveRate
 from mini_bert.training.checkpoint import environment, load_checkpoint, save_checkpoint
 from mini_bert.training.checkpoint_folders import FOLDER, checkpoints, retire_newer, saved_in_turn, step_of, verified
-from mini_bert.training.first_model import first_model
 from mini_bert.training.health import Health, not_finite_in
 from mini_bert.training.layout import layout_of
+from mini_bert.training.material import Material, Stream
 from mini_bert.training.parallel import ShardPool
-from mini_bert.training.phases import References, references_of
+from mini_bert.training.phases import References
 from mini_bert.training.progress import Progress
 from mini_bert.training.ranks import Ranks
-from mini_bert.training.reference_losses import reference_of
 from mini_bert.training.resuming import (
     Beginning,
     check_same_data,
@@ -66,8 +63,8 @@ class Course:
     run: Path
     config: Config
     state: TrainingState
-    stream: BatchStream
-    references: References
+    stream: Stream
+    references: References | None
     facts: dict[str, Any]
     """What the manifests say of data, tokenizer and machine."""
     train_tokens: int
@@ -197,10 +194,10 @@ class Course:
         self.state.step = state.step
 
 
-def from_nothing(config: Config, run: Path, tokens: TokenCorpus, pool: ShardPool, ranks: Ranks) -> Course:
+def from_nothing(config: Config, run: Path, material: Material, pool: ShardPool, ranks: Ranks) -> Course:
     """A course before step 1."""
-    model = first_model(config, tokens)
-    course = _course(config, run, TrainingState.fresh(model, config.optimizer), tokens, pool, ranks)
+    model = material.first_model(config)
+    course = _course(config, run, TrainingState.fresh(model, config.optimizer), material, pool, ranks)
     if config.run.start is not None:
         course.facts["start_sha256"] = _sha256(model)
     return course
@@ -210,7 +207,7 @@ def from_checkpoint(
     config: Config,
     run: Path,
     beginning: Beginning,
-    tokens: TokenCorpus,
+    material: Material,
     pool: ShardPool,
     ranks: Ranks,
 ) -> tuple[Course, list[str]]:
@@ -225,9 +222,9 @@ def from_checkpoint(
     state, saved, promised = load_on_all(beginning.checkpoint, ranks)
     minutes = config.train.minutes
     config = check_same_training(config, saved["config"], beginning.checkpoint)
-    check_same_data(promised, tokens, beginning.checkpoint)
-    state.model.tokenizer = tokens.tokenizer
-    course = _course(config, run, state, tokens, pool, ranks)
+    check_same_data(promised, material, beginning.checkpoint)
+    state.model.tokenizer = material.tokenizer
+    course = _course(config, run, state, material, pool, ranks)
     check_same_reference(promised, course.facts, beginning.checkpoint)
     check_same_word_list(promised, course.facts, beginning.checkpoint)
     changes = []
@@ -291,34 +288,25 @@ def _to_go_back_to(run: Path) -> Path | None:
 
 
 def _course(
-    config: Config, run: Path, state: TrainingState, tokens: TokenCorpus, pool: ShardPool, ranks: Ranks
+    config: Config, run: Path, state: TrainingState, material: Material, pool: ShardPool, ranks: Ranks
 ) -> Course:
     config = config.model_copy(update={"run": config.run.model_copy(update={"name": run.name, "resume": None})})
     facts = {
         "run": run.name,
         "parent": None,
-        "data_sha256": data_sha256(tokens.provenance),
-        "tokenizer_sha256": tokens.tokenizer.fingerprint,
+        "data_sha256": data_sha256(material.provenance),
+        "tokenizer_sha256": material.tokenizer.fingerprint,
         "environment": {**environment(pool.threads), "ranks": ranks.size},
     }
     ranks.same("the data", facts["data_sha256"])
-    ranks.same("the tokenizer", tokens.tokenizer.fingerprint)
-    reference = reference_of(config, tokens.tokenizer, pool.threads)
-    if reference is not None:
-        facts["reference_sha256"] = reference.fingerprint
-    stream = BatchStream(tokens.train, config, tokens.tokenizer, reference=reference)
-    if stream.word_list_sha256 is not None:
-        facts["word_list_sha256"] = stream.word_list_sha256
-    known = references_of(
-        tokens.train.documents(),
-        config.model.vocab_size,
-        tokens.tokenizer.special_ids,
-        config.masking.mask_share,
-        config.masking.random_share,
-    )
+    ranks.same("the tokenizer", material.tokenizer.fingerprint)
+    prepared = material.prepare(config, pool.threads)
+    facts |= prepared.facts
     progress = Progress(masking=AdaptiveRate.first(config.masking))
-    first = partial(first_model, config, tokens)
-    return Course(run, config, state, stream, known, facts, tokens.train.n_tokens, ranks, first, progress)
+    first = partial(material.first_model, config)
+    return Course(
+        run, config, state, prepared.stream, prepared.references, facts, prepared.tokens, ranks, first, progress
+    )
 
 
 def _sha256(model: MiniBERT) -> str:

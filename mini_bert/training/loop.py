@@ -157,7 +157,9 @@ def _begin(course: Course, journal: Journal, pool: ShardPool, expected: Forecast
             course.run, config, course.facts, first_step=state.step, threads=pool.threads, ranks=ranks.size
         )
     )
-    start = {**course.facts, "steps": expected.steps, "references": course.references._asdict()}
+    start = {**course.facts, "steps": expected.steps}
+    if course.references is not None:
+        start["references"] = course.references._asdict()
     journal.record("start", state.step, {**start, "forecast": expected._asdict()})
     journal.note("started", step=state.step, steps=expected.steps, threads=pool.threads, ranks=ranks.size)
     journal.tell("started", info)
@@ -188,7 +190,7 @@ def _measured(course: Course, journal: Journal, lr: float) -> dict[str, Any]:
     measured = progress.take_window()
     history = [*journal.losses, (step, measured["loss"])] if math.isfinite(measured["loss"]) else journal.losses
     phase = OTHER_TASKS
-    if course.config.tasks.masked_lm:
+    if course.config.tasks.masked_lm and course.references is not None:
         phase = learning_phase([at for at, _ in history], [loss for _, loss in history], course.references)
     steps_left = (course.config.train.steps or step) - step
     return {

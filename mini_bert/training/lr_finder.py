@@ -29,6 +29,7 @@ from mini_bert.errors import InvalidInputError
 from mini_bert.machine import available_cores
 from mini_bert.model.tasks import with_task_heads
 from mini_bert.training.course import Course, from_checkpoint, from_nothing
+from mini_bert.training.material import RunningText
 from mini_bert.training.memory import choose_in_flight, require_room
 from mini_bert.training.parallel import ShardPool
 from mini_bert.training.ranks import ALONE
@@ -110,8 +111,8 @@ def search(config: Config, tokens: TokenCorpus, checkpoint: Path | None = None, 
 
 def _course(config: Config, tokens: TokenCorpus, checkpoint: Path | None, pool: ShardPool) -> Course:
     if checkpoint is None:
-        return from_nothing(config, Path(config.run.directory), tokens, pool, ALONE)
-    return from_checkpoint(config, checkpoint.parent, Beginning(checkpoint), tokens, pool, ALONE)[0]
+        return from_nothing(config, Path(config.run.directory), RunningText(tokens), pool, ALONE)
+    return from_checkpoint(config, checkpoint.parent, Beginning(checkpoint), RunningText(tokens), pool, ALONE)[0]
 
 
 def find_learning_rate(

@@ -15,7 +15,7 @@ same bits as one that was not.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from mini_bert.training.course import Course, from_checkpoint, from_nothing
 from mini_bert.training.forecast import forecast
 from mini_bert.training.journal import Journal
 from mini_bert.training.loop import Evaluate, evaluate_now, train
+from mini_bert.training.material import Material, RunningText
 from mini_bert.training.memory import choose_in_flight, require_room
 from mini_bert.training.ownership import RunLock
 from mini_bert.training.parallel import ShardPool
@@ -74,16 +75,51 @@ def pretrain(
         NonFiniteError: `health.max_skipped` updates in a row had no finite gradient; the last good state is saved.
         RanksDifferError: the processes of the job do not hold the same data or parameters.
     """
+    for task in ("classification", "regression"):
+        if getattr(config.tasks, task):
+            expected = f"0: no running text has labels; {task} is what `mini-bert finetune` learns"
+            raise ConfigError(f"tasks.{task}", got=getattr(config.tasks, task), expected=expected)
+
+    def open_text(ranks: Ranks) -> Material:
+        return RunningText(tokens or open_in_turn(config, ranks))
+
+    return train_on(open_text, config, evaluate=evaluate, report=report, ranks=ranks)
+
+
+def train_on(
+    open_material: Callable[[Ranks], Material],
+    config: Config,
+    *,
+    evaluate: Evaluate | None = None,
+    report: Report | None = None,
+    ranks: Ranks | None = None,
+) -> PretrainResult:
+    """Train a model on a material as `pretrain` does on running text, or go on with one (`run.resume`).
+
+    Args:
+        open_material: called on every rank once the run is locked.
+        config: as in `pretrain`, like all that follows.
+        evaluate: as there.
+        report: as there.
+        ranks: as there.
+
+    Raises:
+        MiniBertError: as `pretrain`.
+    """
     config = with_task_heads(config)
     if ranks is not None:
-        return _pretrain(config, tokens, evaluate, report if report and ranks.first else Report(), ranks)
+        return _train(open_material, config, evaluate, report if report and ranks.first else Report(), ranks)
     ranks = ranks_of_this_job()
     with ranks.together():
-        return pretrain(config, tokens=tokens, evaluate=evaluate, report=report, ranks=ranks)
+        return train_on(open_material, config, evaluate=evaluate, report=report, ranks=ranks)
 
 
-def _pretrain(
-    config: Config, tokens: TokenCorpus | None, evaluate: Evaluate | None, report: Report, ranks: Ranks
+def _train(
+    open_material: Callable[[Ranks], Material],
+    config: Config,
+    evaluate: Evaluate | None,
+    report: Report,
+    ranks: Ranks,
 ) -> PretrainResult:
     run = ranks.on_first(lambda: run_folder(config))
     threads = config.run.threads or ranks.cores
@@ -96,8 +132,7 @@ def _pretrain(
         in_flight = pool.in_flight
         beginning = ranks.on_first(lambda: _find_beginning(config, run))
         begin = time.perf_counter()
-        tokens = tokens or open_in_turn(config, ranks)
-        course, warnings = _course(config, run, beginning, tokens, pool, ranks)
+        course, warnings = _course(config, run, beginning, open_material(ranks), pool, ranks)
         with Journal(run, course.config, report, ranks) as journal:
             journal.go_on_from(course.state.step if beginning.checkpoint else -1, beginning.origin)
             for warning in warnings:
@@ -129,16 +164,16 @@ def _pretrain(
 
 
 def _course(
-    config: Config, run: Path, beginning: Beginning, tokens: TokenCorpus, pool: ShardPool, ranks: Ranks
+    config: Config, run: Path, beginning: Beginning, material: Material, pool: ShardPool, ranks: Ranks
 ) -> tuple[Course, list[str]]:
     """The course, and what is to be said of its beginning."""
     if beginning.checkpoint is None:
         if config.train.steps is None and config.train.minutes is None:
             raise ConfigError("train.steps", got="neither steps nor minutes", expected="one of the two")
-        course = from_nothing(config, run, tokens, pool, ranks)
+        course = from_nothing(config, run, material, pool, ranks)
         warnings = [_beginning_anew(run)] if config.run.resume else []
     else:
-        course, changes = from_checkpoint(config, run, beginning, tokens, pool, ranks)
+        course, changes = from_checkpoint(config, run, beginning, material, pool, ranks)
         warnings = [f"{reason} Going on from {beginning.checkpoint}." for reason in beginning.warnings] + changes
     kinds = ranks.gather({name: value for name, value in course.facts["environment"].items() if name != "threads"})
     for name in kinds[0]:

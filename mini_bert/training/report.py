@@ -26,8 +26,8 @@ class RunInfo(NamedTuple):
     threads: int
     steps_per_epoch: int
     train_tokens: int
-    references: References
-    """What the pieces' frequencies alone can reach, in nats."""
+    references: References | None
+    """What the pieces' frequencies alone can reach, in nats; None where masks are not what is learned."""
     ranks: int
     """Processes of the job."""
     forecast: Forecast

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mini_bert.config.schema import Config, HealthConfig
-from mini_bert.data.tokens import TokenCorpus
 from mini_bert.errors import CheckpointError, ConfigError, DataError
 from mini_bert.interop import manifest
 from mini_bert.training.checkpoint import checkpoints, newest_verified, step_of
+from mini_bert.training.material import Material
 
 _WITHOUT_EFFECT = {
     "run": {"name", "directory", "threads", "resume", "trackers"},
@@ -159,11 +159,11 @@ def check_same_training(config: Config, saved: Mapping[str, Any], checkpoint: Pa
     return with_steps(config, int(saved["train"]["steps"]))
 
 
-def check_same_data(manifest: Mapping[str, Any], tokens: TokenCorpus, checkpoint: Path) -> None:
+def check_same_data(manifest: Mapping[str, Any], material: Material, checkpoint: Path) -> None:
     """Raise DataError where the texts or the vocabulary are not those that the checkpoint was trained on."""
     for name, now in (
-        ("tokenizer_sha256", tokens.tokenizer.fingerprint),
-        ("data_sha256", data_sha256(tokens.provenance)),
+        ("tokenizer_sha256", material.tokenizer.fingerprint),
+        ("data_sha256", data_sha256(material.provenance)),
     ):
         if manifest.get(name) != now:
             raise DataError(

@@ -12,6 +12,7 @@ from mini_bert.errors import CheckpointError, ConfigError
 from mini_bert.model.bert import MiniBERT
 from mini_bert.training.course import from_checkpoint, from_nothing
 from mini_bert.training.first_model import first_model
+from mini_bert.training.material import RunningText
 from mini_bert.training.parallel import ShardPool
 from mini_bert.training.pretrain import pretrain
 from mini_bert.training.ranks import Ranks
@@ -26,7 +27,7 @@ def given(configured, tokens):
 def test_the_weights_are_the_given_ones_and_the_moments_new(configured, tokens, given, tmp_path):
     config = configured(run__start="given", run__name="after", run__seed=3)
     with ShardPool(1, config.train.shards) as pool:
-        course = from_nothing(config, tmp_path / "runs" / "after", tokens, pool, Ranks())
+        course = from_nothing(config, tmp_path / "runs" / "after", RunningText(tokens), pool, Ranks())
     np.testing.assert_array_equal(course.state.model.parameters.buffer, given.model.parameters.buffer)
     assert course.state.step == 0
     assert not any(vector.any() for vector in course.state.vectors[1:])
@@ -64,7 +65,7 @@ def test_heads_that_the_weights_lack_are_drawn(configured, tokens, given):
 def test_a_run_goes_back_to_the_weights_that_it_began_with_or_not_at_all(configured, tokens, given, tmp_path):
     config = configured(run__start="given", run__name="after")
     with ShardPool(1, config.train.shards) as pool:
-        course = from_nothing(config, tmp_path / "runs" / "after", tokens, pool, Ranks())
+        course = from_nothing(config, tmp_path / "runs" / "after", RunningText(tokens), pool, Ranks())
     course.state.model.parameters.buffer[...] += 1
     course.go_back()
     np.testing.assert_array_equal(course.state.model.parameters.buffer, given.model.parameters.buffer)
@@ -82,7 +83,7 @@ def test_a_resumed_run_remembers_the_weights_that_it_began_with(configured, toke
     again = find_beginning(configured(**settings, run__resume="auto"), began.run)
     with ShardPool(1, 4) as pool:
         config = configured(**settings, train__steps=2)
-        course, _ = from_checkpoint(config, began.run, again, tokens, pool, Ranks())
+        course, _ = from_checkpoint(config, began.run, again, RunningText(tokens), pool, Ranks())
     assert course.facts["start_sha256"] == manifest["start_sha256"]
 
 

@@ -11,6 +11,7 @@ from mini_bert.data.batches import BatchStream, held_out_batches
 from mini_bert.errors import ConfigError, DataError
 from mini_bert.evaluation.masked_lm import evaluate_masked_lm
 from mini_bert.training.course import from_nothing
+from mini_bert.training.material import RunningText
 from mini_bert.training.metrics_log import read_metrics
 from mini_bert.training.parallel import ShardPool
 from mini_bert.training.pretrain import pretrain
@@ -118,7 +119,9 @@ def test_batches_to_time_are_from_all_over_what_is_left(configured, tokens, tmp_
 
     config = configured(**settings, train__steps=100)
     with ShardPool(1, config.train.shards) as pool:
-        course, plain = (from_nothing(c, tmp_path / "run", tokens, pool, Ranks()) for c in (config, configured()))
+        course, plain = (
+            from_nothing(c, tmp_path / "run", RunningText(tokens), pool, Ranks()) for c in (config, configured())
+        )
     assert share(course) == pytest.approx(0.5, abs=0.05)
     course.state.step = 50
     assert share(course) == pytest.approx(0.35, abs=0.05)
