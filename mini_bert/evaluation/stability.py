@@ -65,6 +65,13 @@ class _Changed(NamedTuple):
     """Id of that word."""
 
 
+class _Guess(NamedTuple):
+    best: int
+    """The likeliest piece at the mask."""
+    loss: float
+    """Of the piece that stood there, in nats."""
+
+
 def measure_representation_stability(
     model: MiniBERT,
     texts: Sequence[str] | None = None,
@@ -78,7 +85,7 @@ def measure_representation_stability(
 
     Args:
         model: with a tokenizer.
-        texts: sentences of four words or more; those of STS-B's dev split by default.
+        texts: sentences of four words or more, others are left out; those of STS-B's dev split by default.
         synonyms: pairs with scores from 0 to 10; SimLex-999 by default.
         seed: of the places that are changed.
         quick: 100 texts instead of 1,000.
@@ -111,7 +118,7 @@ def _texts(texts: Sequence[str] | None, wanted: int) -> list[str]:
         from mini_bert.data.task_sets.relatedness import stsb
 
         texts = [text for pair in stsb("dev") for text in pair[:2]]
-    suitable = [text for text in dict.fromkeys(texts) if len(text.split()) >= _FEWEST_WORDS]
+    suitable = [text for text in dict.fromkeys(texts) if len(text.split()) >= _FEWEST_WORDS and "[MASK]" not in text]
     if len(suitable) < 2:
         got = f"{len(suitable)} texts of {_FEWEST_WORDS} words or more"
         raise InvalidInputError("texts", got=got, expected="at least two different ones")
@@ -169,13 +176,14 @@ def _measured(
     unit = float(apart.mean())
     if not unit > 0:
         raise InvalidInputError("model", got="the same vector for every text", expected="vectors that differ")
+    guesses = _guesses(model, [one for ones in changes.values() for one in ones])
     lines = []
     for name, ones in changes.items():
         line: dict[str, Any] = {"change": name, "by": by, "n": len(ones)}
         if ones:
             near = cosines(vectors[[place[one.before] for one in ones]], vectors[[place[one.after] for one in ones]])
             line |= {"cosine": _mean(near), "moved": _mean((1 - near) / unit)}
-            line |= _predictions(model, ones)
+            line |= _predictions(model, ones, guesses)
         lines.append(line)
     lines.append(
         {"change": "another text", "by": by, "n": len(texts), "cosine": _mean(1 - apart), "moved": _mean(apart / unit)}
@@ -183,17 +191,16 @@ def _measured(
     return lines
 
 
-def _predictions(model: MiniBERT, ones: Sequence[_Changed]) -> dict[str, Any]:
+def _predictions(
+    model: MiniBERT, ones: Sequence[_Changed], guesses: Mapping[tuple[str, int], _Guess]
+) -> dict[str, Any]:
     """How often the best piece, or the classifier's label, stays; and by how much the loss of the right piece rises."""
     found: dict[str, Any] = {}
-    if "mlm" in model.config.heads:
-        hidden = np.array([one.hidden for one in ones], np.int64)
-        best, losses = _fill(model, [one.hidden_before for one in ones], hidden)
-        best_after, losses_after = _fill(model, [one.hidden_after for one in ones], hidden)
-        both = (best >= 0) & (best_after >= 0)
-        if both.any():
-            found["same_piece"] = _share((best == best_after)[both])
-            found["loss_rise"] = _mean((losses_after - losses)[both])
+    asked = [((one.hidden_before, one.hidden), (one.hidden_after, one.hidden)) for one in ones]
+    both = [(guesses[before], guesses[after]) for before, after in asked if before in guesses and after in guesses]
+    if both:
+        found["same_piece"] = _share(np.array([before.best == after.best for before, after in both]))
+        found["loss_rise"] = _mean(np.array([after.loss - before.loss for before, after in both]))
     if "classifier" in model.config.heads and model.config.num_labels > 1:
         labels, after = (
             _labels(model, texts) for texts in zip(*((one.before, one.after) for one in ones), strict=True)
@@ -202,28 +209,28 @@ def _predictions(model: MiniBERT, ones: Sequence[_Changed]) -> dict[str, Any]:
     return found
 
 
-def _fill(
-    model: MiniBERT, texts: Sequence[str], hidden: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The best piece [N] at each text's [MASK], and the loss [N] of the hidden one; −1 where it was cut off."""
+def _guesses(model: MiniBERT, ones: Sequence[_Changed]) -> dict[tuple[str, int], _Guess]:
+    """What the model says at the [MASK] of each text; nothing where that was cut off, or without an MLM head."""
+    if "mlm" not in model.config.heads:
+        return {}
     assert model.tokenizer is not None
-    mask_id = model.tokenizer.mask_id
-    asked = list(dict.fromkeys(zip(texts, hidden.tolist(), strict=True)))  # a text is the same before every change
-    rows = [text_row(model.tokenizer, text, length=model.config.max_position_embeddings) for text, _ in asked]
-    best, losses = np.full(len(rows), -1, np.int64), np.zeros(len(rows))
-    kept = [number for number, row in enumerate(rows) if mask_id in row.ids]
-    for numbers, batch in padded_batches([rows[number] for number in kept], model.tokenizer.pad_id):
-        which = np.array(kept, np.int64)[numbers]
+    mask_id, length = model.tokenizer.mask_id, model.config.max_position_embeddings
+    every = dict.fromkeys((text, one.hidden) for one in ones for text in (one.hidden_before, one.hidden_after))
+    rows = {asked: text_row(model.tokenizer, asked[0], length=length) for asked in every}
+    whole = {asked: row for asked, row in rows.items() if mask_id in row.ids}
+    questions = list(whole)
+    found = {}
+    for numbers, batch in padded_batches(list(whole.values()), model.tokenizer.pad_id):
+        asked_B = [questions[number] for number in numbers]
         places = np.flatnonzero(batch.input_ids == mask_id)
         try:
             scores_BV = model.mlm_logits(batch._replace(masked_positions=places))
         except FloatingPointError as error:
             raise NonFiniteError("model", got=str(error), expected="weights with which all stays finite") from error
-        best[which] = scores_BV.argmax(axis=1)
-        losses[which] = token_losses(scores_BV, np.array([asked[number][1] for number in which], np.int64))
-    place = {question: number for number, question in enumerate(asked)}
-    order = [place[question] for question in zip(texts, hidden.tolist(), strict=True)]
-    return best[order], losses[order]
+        losses = token_losses(scores_BV, np.array([hidden for _, hidden in asked_B], np.int64))
+        guesses = map(_Guess, scores_BV.argmax(axis=1).tolist(), losses.tolist())
+        found |= dict(zip(asked_B, guesses, strict=True))
+    return found
 
 
 def _labels(model: MiniBERT, texts: Sequence[str]) -> NDArray[np.int64]:

@@ -61,7 +61,7 @@ def probe_sentence_similarity(
                 "correlations": [_entry(kind, judged, values) for kind, values in _scored(model, chosen).items()],
             }
         )
-    return {"kind": "sentence similarity", "sets": results}
+    return {"kind": "sentence_similarity", "sets": results}
 
 
 def words_in_common(first: str, second: str) -> float:

@@ -70,7 +70,7 @@ def probe_word_similarity(model: MiniBERT, sets: Mapping[str, Sequence[WordPair]
                 "spearman": [_entry(kind, judged, values) for kind, values in scored.items()],
             }
         )
-    return {"kind": "word similarity", "sets": results}
+    return {"kind": "word_similarity", "sets": results}
 
 
 def spelling_overlap(first: str, second: str) -> float:

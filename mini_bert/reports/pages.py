@@ -9,12 +9,21 @@ from typing import Any
 
 from mini_bert.errors import DataError, nearest
 from mini_bert.reports.evaluation import differences_table, evaluation_table, overfit_table, tasks_table
+from mini_bert.reports.facts import facts_tables
+from mini_bert.reports.meaning import (
+    analogies_table,
+    composition_tables,
+    sentence_similarity_table,
+    word_similarity_table,
+)
 from mini_bert.reports.minimal_pairs import minimal_pairs_tables
 from mini_bert.reports.numerics import numerics_tables
 from mini_bert.reports.part_of_speech import part_of_speech_tables
 from mini_bert.reports.progression import progression_table
 from mini_bert.reports.projection import projection_table
 from mini_bert.reports.pseudo_perplexity import pseudo_perplexity_table
+from mini_bert.reports.stability import stability_table
+from mini_bert.reports.stereotypes import stereotypes_tables
 from mini_bert.reports.study import study_tables
 from mini_bert.reports.table import Table
 
@@ -32,6 +41,13 @@ TABLES: dict[str, Callable[[Result], list[Table]]] = {
     "minimal_pairs": minimal_pairs_tables,
     "pseudo_perplexity": lambda result: [pseudo_perplexity_table(result)],
     "part_of_speech": part_of_speech_tables,
+    "word_similarity": lambda result: [word_similarity_table(result)],
+    "analogies": lambda result: [analogies_table(result)],
+    "sentence_similarity": lambda result: [sentence_similarity_table(result)],
+    "facts": facts_tables,
+    "composition": composition_tables,
+    "stereotypes": stereotypes_tables,
+    "stability": lambda result: [stability_table(result)],
     "study": study_tables,
     "progression": lambda result: [
         progression_table({int(steps): values for steps, values in result["measured"].items()})
