@@ -24,7 +24,7 @@ from mini_bert.data.difficulty import Reference, row_difficulties
 from mini_bert.data.masking import MaskedRows, Pieces, mask_rows, masked_batch
 from mini_bert.data.masking_facts import facts_for
 from mini_bert.data.masking_rate import HELD_OUT_RATE, scheduled_rate
-from mini_bert.data.order import permuted, sample_numbers, visited_rows, visits_per_epoch
+from mini_bert.data.order import EXCHANGING, exchanged_rows, permuted, sample_numbers, visited_rows, visits_per_epoch
 from mini_bert.data.packing import RowIndex
 from mini_bert.data.questions import Questions, are_asked, held_out_questions
 from mini_bert.errors import InvalidInputError
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from mini_bert.data.work import Progress
     from mini_bert.text.wordpiece import WordPiece
 
-_EXCHANGING = 32
-"""Batches of similar length among which rows are exchanged."""
 _SORTED_AT_ONCE = 1 << 18
 
 
@@ -89,7 +87,7 @@ class BatchStream:
                 self.rows,
                 seed=self._seed,
                 batch_size=self.batch_size,
-                at_once=_EXCHANGING if self._bucketed else 1,
+                at_once=EXCHANGING if self._bucketed else 1,
             )
 
     def epoch(self, step: int) -> int:
@@ -154,15 +152,7 @@ class BatchStream:
 
     def _bucketed_rows(self, step: int) -> NDArray[np.int64]:
         epoch, position = divmod(step, self.steps_per_epoch)
-        by_length = self._rows_by_length(epoch)
-        batches, rows = self.steps_per_epoch, len(by_length)
-        place = int(permuted(batches, RandomStream(self._seed, "order/batches", epoch), [position])[0])
-        bucket = place // _EXCHANGING
-        first = bucket * _EXCHANGING * rows // batches
-        last = min((bucket + 1) * _EXCHANGING, batches) * rows // batches
-        mine = np.arange(place * rows // batches, (place + 1) * rows // batches) - first
-        exchanged = permuted(last - first, RandomStream(self._seed, f"order/bucket_{bucket}", epoch), mine)
-        return by_length[first + exchanged].astype(np.int64)
+        return exchanged_rows(self._rows_by_length(epoch), self.steps_per_epoch, self._seed, epoch, position)
 
     def _rows_by_length(self, epoch: int) -> NDArray[np.integer]:
         if self._sorted_epoch[0] != epoch:

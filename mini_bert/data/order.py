@@ -18,6 +18,8 @@ from mini_bert.random_streams import RandomStream
 
 _ROUNDS = 16
 """Eight leave permutations of five or six rows visibly uneven; twelve do not."""
+EXCHANGING = 32
+"""Batches of similar length among which rows are exchanged."""
 
 
 def sample_numbers(n_rows: int, seed: int, epoch: int, positions: ArrayLike) -> NDArray[np.int64]:
@@ -93,3 +95,20 @@ def visited_rows(
                 within[chosen] = permuted(count, stream, within[chosen])
         rows[mine] = first_row[corpus] + within
     return rows
+
+
+def exchanged_rows(
+    by_length: NDArray[np.integer], batches: int, seed: int, epoch: int, position: int
+) -> NDArray[np.int64]:
+    """The rows of the batch that comes at `position` of an epoch, out of all rows in order of length.
+
+    The rows are cut into `batches` parts; 32 neighbouring ones exchange theirs, and the parts come in random order.
+    """
+    rows = len(by_length)
+    place = int(permuted(batches, RandomStream(seed, "order/batches", epoch), [position])[0])
+    bucket = place // EXCHANGING
+    first = bucket * EXCHANGING * rows // batches
+    last = min((bucket + 1) * EXCHANGING, batches) * rows // batches
+    mine = np.arange(place * rows // batches, (place + 1) * rows // batches) - first
+    exchanged = permuted(last - first, RandomStream(seed, f"order/bucket_{bucket}", epoch), mine)
+    return by_length[first + exchanged].astype(np.int64)
