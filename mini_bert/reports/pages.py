@@ -10,6 +10,7 @@ from typing import Any
 from mini_bert.errors import DataError, nearest
 from mini_bert.reports.evaluation import differences_table, evaluation_table, overfit_table, tasks_table
 from mini_bert.reports.facts import facts_tables
+from mini_bert.reports.masked_lm_breakdown import masked_lm_breakdown_tables
 from mini_bert.reports.meaning import (
     analogies_table,
     composition_tables,
@@ -38,6 +39,7 @@ TABLES: dict[str, Callable[[Result], list[Table]]] = {
     "overfit": lambda result: [overfit_table(result)],
     "projection": lambda result: [projection_table(result)],
     "numerics": numerics_tables,
+    "masked_lm_breakdown": masked_lm_breakdown_tables,
     "minimal_pairs": minimal_pairs_tables,
     "pseudo_perplexity": lambda result: [pseudo_perplexity_table(result)],
     "part_of_speech": part_of_speech_tables,
