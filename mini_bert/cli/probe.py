@@ -138,6 +138,149 @@ def pos(
     return DONE
 
 
+def meaning(
+    model: Model,
+    *,
+    word_pairs: Path | None = None,
+    sentence_pairs: Path | None = None,
+    quick: Flag = False,
+    json: Flag = False,
+) -> int:
+    """Compare nearness of words and sentences with people's judgements; solve analogies. Nothing is trained for it.
+
+    MODEL is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT. The published sets are
+    WordSim-353, SimLex-999, MEN and RG-65, Google's analogies, STS-B and SICK.
+
+    Examples:
+      mini-bert probe meaning demo --quick
+      mini-bert probe meaning demo --json
+      mini-bert probe meaning demo --word-pairs mine.tsv     # word, word and score, with tabs between them
+
+    Args:
+        model: which model.
+        word_pairs: instead of the published sets, lines of two words and a score.
+        sentence_pairs: instead of the published sets, lines of two sentences and a score.
+        quick: 400 pairs of sentences of each set.
+        json: the result as JSON.
+    """
+    from mini_bert.cli.progress import preparation
+    from mini_bert.data.task_sets.relatedness import read_sentence_pairs
+    from mini_bert.data.task_sets.word_similarity import read_word_pairs
+    from mini_bert.probing.meaning import probe_semantic_knowledge
+
+    words = None if word_pairs is None else {word_pairs.name: read_word_pairs(word_pairs)}
+    sentences = None if sentence_pairs is None else {sentence_pairs.name: read_sentence_pairs(sentence_pairs)}
+    _, bert = _with_tokenizer(model)
+    with preparation() as progress:
+        result = probe_semantic_knowledge(
+            bert, word_sets=words, sentence_sets=sentences, quick=quick, progress=progress
+        )
+    print_result(result, json=json)
+    return DONE
+
+
+def facts(model: Model, *, quick: Flag = False, json: Flag = False) -> int:
+    """Fill the gaps of LAMA's and ParaRel's facts, beside the majority answer; is the answer the same if asked anew?
+
+    MODEL is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT. Asked are the facts whose
+    answer is one piece of its vocabulary.
+
+    Examples:
+      mini-bert probe facts demo --quick
+      mini-bert probe facts demo --json
+
+    Args:
+        model: which model.
+        quick: 10 facts a relation.
+        json: the result as JSON.
+    """
+    from mini_bert.cli.progress import preparation
+    from mini_bert.probing.facts import probe_factual_knowledge
+
+    _, bert = _with_tokenizer(model)
+    with preparation() as progress:
+        result = probe_factual_knowledge(bert, quick=quick, progress=progress)
+    print_result(result, json=json)
+    return DONE
+
+
+def composition(model: Model, *, quick: Flag = False, json: Flag = False) -> int:
+    """Does a small edit that changes the meaning move a sentence farther than one that does not? And SICK.
+
+    MODEL is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT.
+
+    Examples:
+      mini-bert probe composition demo --quick
+      mini-bert probe composition demo --json
+
+    Args:
+        model: which model.
+        quick: 400 pairs of SICK, every fifth edit.
+        json: the result as JSON.
+    """
+    from mini_bert.probing.composition import measure_compositional_understanding
+
+    _, bert = _with_tokenizer(model)
+    print_result(measure_compositional_understanding(bert, quick=quick), json=json)
+    return DONE
+
+
+def bias(model: Model, *, quick: Flag = False, threads: int | None = None, json: Flag = False) -> int:
+    """How often is the stereotype likelier? CrowS-Pairs and WinoBias, with what these numbers do not say.
+
+    MODEL is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT.
+
+    Examples:
+      mini-bert probe bias demo --quick
+      mini-bert probe bias demo --json
+
+    Args:
+        model: which model.
+        quick: 150 of CrowS-Pairs.
+        threads: worker threads; they change the time, never the result.
+        json: the result as JSON.
+    """
+    from mini_bert.cli.progress import preparation
+    from mini_bert.probing.stereotypes import probe_stereotypes
+
+    _, bert = _with_tokenizer(model)
+    with preparation() as progress:
+        result = probe_stereotypes(bert, quick=quick, threads=threads, progress=progress)
+    print_result(result, json=json)
+    return DONE
+
+
+def stability(
+    model: Model, *, texts: Path | None = None, seed: int = 0, quick: Flag = False, json: Flag = False
+) -> int:
+    """How far do a typo, capitals, a synonym or another order move a sentence, and do they change the prediction?
+
+    MODEL is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT.
+
+    Examples:
+      mini-bert probe stability demo --quick
+      mini-bert probe stability demo --texts mine.txt        # a sentence a line
+      mini-bert probe stability demo --seed 1 --json
+
+    Args:
+        model: which model.
+        texts: instead of STS-B's dev sentences, a file with a sentence a line.
+        seed: of the places that are changed.
+        quick: 100 sentences instead of 1,000.
+        json: the result as JSON.
+    """
+    from mini_bert.cli.progress import preparation
+    from mini_bert.cli.texts import lines_of_file
+    from mini_bert.evaluation.stability import measure_representation_stability
+
+    lines = None if texts is None else lines_of_file(texts)
+    _, bert = _with_tokenizer(model)
+    with preparation() as progress:
+        result = measure_representation_stability(bert, lines, seed=seed, quick=quick, progress=progress)
+    print_result(result, json=json)
+    return DONE
+
+
 def _with_tokenizer(name: str) -> tuple[Path, MiniBERT]:
     """The folder of a model, and the model."""
     from mini_bert.model.bert import MiniBERT

@@ -1,11 +1,12 @@
-"""The texts that a verb works on: those given, or the lines of standard input."""
+"""The texts that a verb works on: those given, the lines of standard input, or of a file."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
-from mini_bert.errors import InvalidInputError
+from mini_bert.errors import DataError, InvalidInputError
 
 
 def texts_or_lines(texts: Sequence[str]) -> Iterator[str]:
@@ -21,6 +22,23 @@ def texts_or_lines(texts: Sequence[str]) -> Iterator[str]:
             yield _whole(line)
     if not found:
         raise InvalidInputError("text", got="nothing on standard input", expected="a text, or one a line")
+
+
+def lines_of_file(path: Path) -> list[str]:
+    """The lines of a text file that are not blank.
+
+    Raises:
+        DataError: it cannot be read, is not UTF-8, or has no such line.
+    """
+    from mini_bert.data.readers import Lines
+
+    try:
+        lines = [text for line in Lines(path) if (text := line.strip())]
+    except OSError as error:
+        raise DataError(str(path), got=error.strerror or str(error), expected="a file that can be read") from error
+    if not lines:
+        raise DataError(str(path), got="no line of text", expected="a text a line")
+    return lines
 
 
 def _whole(text: str) -> str:

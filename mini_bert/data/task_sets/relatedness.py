@@ -60,6 +60,18 @@ def read_sick(path: Path) -> list[SentencePair]:
     return pairs
 
 
+def read_sentence_pairs(path: Path) -> list[SentencePair]:
+    """A table of one's own: `sentence <tab> sentence <tab> score` on each line.
+
+    Raises:
+        DataError: the file cannot be read so.
+    """
+    return [
+        SentencePair(first, second, number_of(score, f"{path}:{number}"))
+        for number, (first, second, score) in rows_of(path, 3)
+    ]
+
+
 def stsb(split: Split = "test") -> list[SentencePair]:
     """STS-B: 5,749, 1,500 and 1,379 pairs.
 
