@@ -219,7 +219,7 @@ def _guesses(model: MiniBERT, ones: Sequence[_Changed]) -> dict[tuple[str, int],
     rows = {asked: text_row(model.tokenizer, asked[0], length=length) for asked in every}
     whole = {asked: row for asked, row in rows.items() if mask_id in row.ids}
     questions = list(whole)
-    found = {}
+    found: dict[tuple[str, int], _Guess] = {}
     for numbers, batch in padded_batches(list(whole.values()), model.tokenizer.pad_id):
         asked_B = [questions[number] for number in numbers]
         places = np.flatnonzero(batch.input_ids == mask_id)

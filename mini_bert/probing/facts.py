@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 
 from mini_bert.data.task_sets.facts import Fact, Question, Relation, lama_relations, lama_squad, pararel_relations
 from mini_bert.errors import InvalidInputError
-from mini_bert.inference.cloze_ranks import ClozeRanks, cloze_ranks
 from mini_bert.metrics.clustered_means import clustered_mean
 from mini_bert.metrics.proportions import clustered_wilson_interval, wilson_interval
+from mini_bert.probing.cloze_ranks import ClozeRanks, cloze_ranks
 
 if TYPE_CHECKING:
     from mini_bert.data.work import Progress
@@ -128,7 +128,9 @@ def _many_ways(
         said = ranks.best_candidates.reshape(len(one.facts), P)
         right = said == one.answers[:, None]
         same = np.array([_pairs_alike(row) for row in said])
-        agreeing.append(same), all_right.append(right.all(axis=1)), one_right.append(right.any(axis=1))
+        agreeing.append(same)
+        all_right.append(right.all(axis=1))
+        one_right.append(right.any(axis=1))
         line |= {"patterns": P, "consistency": float(same.mean()), "all_ways": float(right.all(axis=1).mean())}
     return {
         "set": name,

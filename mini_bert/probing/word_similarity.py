@@ -57,7 +57,7 @@ def probe_word_similarity(model: MiniBERT, sets: Mapping[str, Sequence[WordPair]
             got = f"{len(known)} pairs of known words in {name}"
             raise InvalidInputError("sets", got=got, expected="at least two")
         judged = [pair.score for pair in known]
-        ends = [[place[pair[i]] for pair in known] for i in (0, 1)]
+        ends = [place[pair.first] for pair in known], [place[pair.second] for pair in known]
         scored = {kind: cosines(table[ends[0]], table[ends[1]]) for kind, table in vectors.items()}
         scored["letters in common"] = np.array([spelling_overlap(pair.first, pair.second) for pair in known])
         whole = sum(all(len(tokenizer.encode_ids(word)) == 1 for word in pair[:2]) for pair in known)
