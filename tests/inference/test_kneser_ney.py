@@ -9,6 +9,7 @@ import pytest
 
 from mini_bert.batch import Batch
 from mini_bert.errors import InvalidInputError
+from mini_bert.inference import kneser_ney
 from mini_bert.inference.kneser_ney import KneserNey, fit_kneser_ney
 
 V, MASK = 9, 4
@@ -117,6 +118,17 @@ def test_the_order_of_texts_and_their_type_change_nothing() -> None:
     one, other = fitted(texts), fitted(texts[::-1], dtype=np.int64)
     np.testing.assert_array_equal(one.log_p(texts[0]), other.log_p(texts[0]))
     assert one.bytes == other.bytes > 0
+
+
+def test_how_much_is_done_at_once_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = some_texts(4)
+    whole = fitted(texts, 5)
+    monkeypatch.setattr(kneser_ney, "_SORTED_AT_ONCE", 10)
+    monkeypatch.setattr(kneser_ney, "_TEXTS_AT_ONCE", 4)
+    parts = fitted(texts, 5)
+    assert parts.n_grams == whole.n_grams
+    for text in texts:
+        assert parts.log_p(text).tolist() == whole.log_p(text).tolist()
 
 
 @pytest.mark.parametrize(
