@@ -6,11 +6,11 @@ as in Guo et al. 2017, most of a language model's answers share a bin or two). B
 confidence conf_b and the share of hits acc_b:
 
     ECE   = Σ_b n_b / N · |acc_b − conf_b|                                                          (CAL.1)
-    floor = Σ_b n_b / N · √(2 / π) · s_b,   s_b² = Σ_{i in b} c_i (1 − c_i) / n_b²                  (CAL.2)
+    floor = Σ_b n_b / N · √(2 / π) · s_b,   s_b² = Σ_c m_bc² / N_c · c (1 − c) / n_b²               (CAL.2)
 
 (CAL.2) is the expected ECE of a model whose confidences are exactly right: acc_b is then nearly normal around conf_b
-with the standard deviation s_b. An error of that size says nothing. Answers of the same confidence share their hits
-evenly, so that the order in which they come changes nothing.
+with the standard deviation s_b. An error of that size says nothing. All N_c answers of the same confidence c share
+their hits evenly, wherever they lie, m_bc of them in bin b: so the order in which they come changes nothing.
 """
 
 from __future__ import annotations
@@ -72,9 +72,10 @@ def calibration(confidences: ArrayLike, hits: ArrayLike, bins: int = BINS) -> Ca
     if bins < 1:
         raise InvalidInputError("bins", got=bins, expected="at least 1")
     levels, level = np.unique(c, return_inverse=True)
-    shared = np.bincount(level, h) / np.bincount(level)
-    order = np.argsort(level, kind="stable")
-    c, h = levels[level[order]], shared[level[order]]
+    alike = np.bincount(level)
+    shared, spread = np.bincount(level, h) / alike, levels * (1 - levels) / alike
+    level = np.sort(level)
+    c, h = levels[level], shared[level]
     edges = len(c) * np.arange(bins + 1) // bins
     found = []
     error = floor = 0.0
@@ -83,5 +84,6 @@ def calibration(confidences: ArrayLike, hits: ArrayLike, bins: int = BINS) -> Ca
             here, right = c[start:stop], float(h[start:stop].sum())
             found.append(CalibrationBin(n, float(here.mean()), right / n, wilson_interval(min(right, n), n)))
             error += abs(right - float(here.sum())) / len(c)
-            floor += math.sqrt(2 / math.pi * float((here * (1 - here)).sum())) / len(c)
+            present, m = np.unique(level[start:stop], return_counts=True)
+            floor += math.sqrt(2 / math.pi * float((m * m * spread[present]).sum())) / len(c)
     return Calibration(error, floor, tuple(found))

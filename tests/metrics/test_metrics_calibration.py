@@ -52,6 +52,9 @@ def test_the_floor_is_what_a_perfectly_calibrated_model_shows() -> None:
     found = [calibration(c, RNG.random(3000) < c) for _ in range(60)]
     mean = np.mean([of.error for of in found])
     assert mean == pytest.approx(found[0].floor, rel=0.06)
+    coarse = np.round(c, 1)
+    found = [calibration(coarse, RNG.random(3000) < coarse) for _ in range(60)]
+    assert np.mean([of.error for of in found]) == pytest.approx(found[0].floor, rel=0.1)
     assert calibration(c, RNG.random(3000) < 0.5 * c).error > 5 * mean
 
 
