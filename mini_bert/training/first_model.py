@@ -41,12 +41,22 @@ def first_model(config: Config, tokens: TokenCorpus) -> MiniBERT:
         CheckpointError: `run.start` names no model, or one that does not hold.
         ConfigError: its architecture or its vocabulary is another one.
     """
-    tokenizer = tokens.tokenizer
     model = MiniBERT(
-        config.model, seed=config.run.seed, tokenizer=tokenizer, unigram=unigram_counts(config.model, tokens)
+        config.model, seed=config.run.seed, tokenizer=tokens.tokenizer, unigram=unigram_counts(config.model, tokens)
     )
+    take_weights(model, config)
+    return model
+
+
+def take_weights(model: MiniBERT, config: Config, fresh: tuple[str, ...] = ()) -> None:
+    """Put the weights that `run.start` names into `model`, but for those that it lacks, and for those named `fresh`.
+
+    Raises:
+        CheckpointError: `run.start` names no model, or one that does not hold.
+        ConfigError: its architecture or its vocabulary is another one.
+    """
     if config.run.start is None:
-        return model
+        return
     given = from_pretrained(find_model(config.run.start, config.run.directory, "run.start"))
     odd = differing(config.model, given.config)
     if odd is not None:
@@ -55,7 +65,7 @@ def first_model(config: Config, tokens: TokenCorpus) -> MiniBERT:
             got=f"{config.run.start}, weights of a model with {odd} {getattr(given.config, odd)!r}",
             expected=f"{odd} {getattr(config.model, odd)!r}, as model.{odd} says",
         )
-    if given.tokenizer is not None and given.tokenizer.fingerprint != tokenizer.fingerprint:
+    if given.tokenizer is not None and given.tokenizer != model.tokenizer:
         raise ConfigError(
             "run.start",
             got=f"{config.run.start}, weights that were trained with another vocabulary",
@@ -63,9 +73,8 @@ def first_model(config: Config, tokens: TokenCorpus) -> MiniBERT:
             advice="--tokenizer.vocab-file takes the vocab.txt of the weights' folder.",
         )
     for name, view in model.parameters.items():
-        if name in given.parameters and given.parameters[name].shape == view.shape:
+        if name in given.parameters and name not in fresh and given.parameters[name].shape == view.shape:
             view[...] = given.parameters[name]
-    return model
 
 
 def unigram_counts(model: ModelConfig, tokens: TokenCorpus) -> NDArray[np.int64] | None:

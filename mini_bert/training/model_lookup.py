@@ -8,12 +8,15 @@ from mini_bert.errors import CheckpointError, nearest
 from mini_bert.interop import hub
 from mini_bert.training.checkpoint import newest_verified
 
+CHOSEN = "model"
+"""The folder, in a fine-tuning's run, of the model as it was after the best epoch."""
+
 
 def find_model(name: str | Path, runs: str | Path = "runs", argument: str = "MODEL") -> Path:
     """The model folder that `name` means: a folder with `config.json`, a run's folder, or a run's name in `runs`.
 
-    Of a run, it is the newest checkpoint that holds. What is neither and looks like `organisation/model` is fetched
-    from the Hugging Face Hub. `argument` is what an error names.
+    Of a run, it is the model that a fine-tuning has chosen, or the newest checkpoint that holds. What is neither and
+    looks like `organisation/model` is fetched from the Hugging Face Hub. `argument` is what an error names.
 
     Raises:
         CheckpointError: there is no such model; near names are suggested.
@@ -25,7 +28,8 @@ def find_model(name: str | Path, runs: str | Path = "runs", argument: str = "MOD
             if (candidate / "config.json").is_file():
                 return candidate
             if (candidate / "checkpoints").is_dir():
-                return _newest(candidate)
+                chosen = candidate / CHOSEN
+                return chosen if (chosen / "config.json").is_file() else _newest(candidate)
         if path.is_dir():
             got = f"{str(name)!r}, a folder without config.json"
             raise CheckpointError(argument, got=got, expected="a model folder")
