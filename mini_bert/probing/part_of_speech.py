@@ -233,9 +233,8 @@ class Search(NamedTuple):
                 self.told(f"probing: {of}", len(found), len(names) * len(poolings))
                 x, x_dev = train.pop((name, pooling)), dev.pop((name, pooling))
                 probe = fit_linear_probe(Items(x, self.train.labels), self.strengths, Items(x_dev, self.dev.labels))
-                heart = fit_linear_probe(Items(x, control_train), [probe.strength])
-                hits = probe.predict(x_dev) == self.dev.labels
-                control_hits = heart.predict(x_dev) == control_dev
+                by_heart, converged = _by_heart(x, control_train, x_dev, probe.strength)
+                hits, control_hits = probe.predict(x_dev) == self.dev.labels, by_heart == control_dev
                 sentence = self.dev.rows.sentence
                 found.append(
                     {
@@ -244,7 +243,7 @@ class Search(NamedTuple):
                         "pooling": pooling,
                         "strength": probe.strength,
                         "updates": probe.updates,
-                        "converged": probe.converged and heart.converged,
+                        "converged": probe.converged and converged,
                         **score(hits, sentence),
                         "control": score(control_hits, sentence),
                         "selectivity": difference(hits, control_hits, sentence),
@@ -288,11 +287,12 @@ class Final:
             called.append(self._fit(x, self._train.labels, line).predict(x_test))
             if control and not self.curve:
                 self._curve(x, x_test, line, called[0])
-                self.control = self._fit(x, control(self._train.types), line).predict(x_test)
+                self.control, converged = _by_heart(x, control(self._train.types), x_test, line["strength"])
+                self.converged &= converged
         return called
 
     def _fit(self, x: Floats, labels: Classes, line: Mapping[str, Any]) -> LinearProbe:
-        self._told(f"probing: all {len(x):,} words", 0, 0)
+        self._told(f"probing: {len(x):,} words", 0, 0)
         probe = fit_linear_probe(Items(x, labels), [line["strength"]])
         self.converged &= probe.converged
         return probe
@@ -316,6 +316,14 @@ class Final:
                     "majority_per_word": score(majority == self._test.labels, self._test.rows.sentence),
                 }
             )
+
+
+def _by_heart(x: Floats, labels: Classes, x_test: Floats, strength: float) -> tuple[Classes, bool]:
+    """What a probe of the control task calls `x_test`, and whether it converged; of few words all may be one class."""
+    if (labels == labels[0]).all():
+        return np.full(len(x_test), labels[0]), True
+    probe = fit_linear_probe(Items(x, labels), [strength])
+    return probe.predict(x_test), probe.converged
 
 
 def _accuracy(line: Mapping[str, Any]) -> float:
