@@ -111,6 +111,8 @@ def test_masked_positions_see_the_corrupted_row_back_to_the_nearest_mask() -> No
         p = np.array([slow.p(context, w) for w in range(V)])
         np.testing.assert_allclose(got, np.log(p / p.sum()), atol=2e-6)
         assert got.tolist() == again.tolist()
+    first = model.mlm_logits(Batch(np.array([[5, 6], [MASK, 7]]), masked_positions=np.array([2])))
+    assert first[0].tolist() == log_p[0].tolist(), "the row above is no context"
 
 
 def test_the_order_of_texts_and_their_type_change_nothing() -> None:

@@ -25,8 +25,10 @@ TEXTS = [
     [5, 7, 8, 6, 12],
     [7, 8, 9],
     [5, 6, 7, 8, 9, 10, 11, 12, 5],
+    [5, 4],
+    [4, 6],
 ]
-"""The last is longer than a row of 7; one comes twice; one begins inside a word."""
+"""One is longer than a row of 7; one comes twice; one begins inside a word; the last two, hidden, are the same row."""
 
 
 def model(**settings):
