@@ -51,6 +51,8 @@ if TYPE_CHECKING:
 TEXTS = 1000
 """Texts at most; 100 with `quick`."""
 _FEWEST_WORDS = 4
+_SAME = 1e-7
+"""1 − cosine at which two vectors are the same: float32 rounds at this place."""
 
 
 class _Changed(NamedTuple):
@@ -174,7 +176,7 @@ def _measured(
     first = np.array([place[text] for text in texts])
     apart = 1 - cosines(vectors[first], vectors[np.roll(first, -1)])
     unit = float(apart.mean())
-    if not unit > 0:
+    if not unit > _SAME:
         raise InvalidInputError("model", got="the same vector for every text", expected="vectors that differ")
     guesses = _guesses(model, [one for ones in changes.values() for one in ones])
     lines = []

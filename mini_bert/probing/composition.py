@@ -84,7 +84,7 @@ class _Distances:
         self._unit = 1.0
         unrelated = [(pair.first, behind.second) for pair, behind in zip(pairs, [*pairs[1:], pairs[0]], strict=True)]
         self._unit = float(self.of(unrelated).mean())
-        if not self._unit > 0:
+        if not self._unit > _TIE:
             raise InvalidInputError("model", got="the same vector for every sentence", expected="vectors that differ")
 
     def of(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64]:
