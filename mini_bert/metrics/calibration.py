@@ -6,11 +6,13 @@ as in Guo et al. 2017, most of a language model's answers share a bin or two). B
 confidence conf_b and the share of hits acc_b:
 
     ECE   = Σ_b n_b / N · |acc_b − conf_b|                                                          (CAL.1)
-    floor = Σ_b n_b / N · √(2 / π) · s_b,   s_b² = Σ_c m_bc² / N_c · c (1 − c) / n_b²               (CAL.2)
+    floor = Σ_b n_b / N · √(2 / π) · s_b                                                            (CAL.2)
+    s_b²  = Σ_c m_bc² / N_c · c (1 − c) / n_b²                                                      (CAL.3)
 
 (CAL.2) is the expected ECE of a model whose confidences are exactly right: acc_b is then nearly normal around conf_b
 with the standard deviation s_b. An error of that size says nothing. All N_c answers of the same confidence c share
-their hits evenly, wherever they lie, m_bc of them in bin b: so the order in which they come changes nothing.
+their hits evenly, wherever they lie, m_bc of them in bin b: so the order in which they come changes nothing. (CAL.2-3) are
+derived in docs/derivations/calibration.md.
 """
 
 from __future__ import annotations
