@@ -17,6 +17,7 @@ from mini_bert.errors import InvalidInputError, MiniBertError, StorageError, nea
 VERBS = {
     "demo": "Learn a vocabulary and a model from this machine's Python documentation, and show what it knows",
     "pretrain": "Pre-train a model on any text by predicting hidden pieces",
+    "finetune": "Teach a model the labels of texts: SST-2, CoLA, MRPC, RTE, STS-B, or a file of your own",
     "lr-find": "Try rising learning rates on a copy of a training, draw the curve, propose one",
     "runs list": "List the runs: how far, how good, how large, whether they hold",
     "runs show": "Show one run: its course, its checkpoints, what it was made of",

@@ -10,6 +10,13 @@ from typing import Any
 from mini_bert.errors import DataError, nearest
 from mini_bert.reports.evaluation import differences_table, evaluation_table, overfit_table, tasks_table
 from mini_bert.reports.facts import facts_tables
+from mini_bert.reports.finetuning import (
+    error_tables,
+    finetuning_tables,
+    forgetting_table,
+    labelled_table,
+    remedies_table,
+)
 from mini_bert.reports.masked_lm_breakdown import masked_lm_breakdown_tables
 from mini_bert.reports.meaning import (
     analogies_table,
@@ -50,6 +57,11 @@ TABLES: dict[str, Callable[[Result], list[Table]]] = {
     "composition": composition_tables,
     "stereotypes": stereotypes_tables,
     "stability": lambda result: [stability_table(result)],
+    "finetuning": finetuning_tables,
+    "labelled": lambda result: [labelled_table(result)],
+    "error_patterns": error_tables,
+    "forgetting": lambda result: [forgetting_table(result)],
+    "forgetting_remedies": lambda result: [remedies_table(result)],
     "study": study_tables,
     "progression": lambda result: [
         progression_table({int(steps): values for steps, values in result["measured"].items()})
