@@ -95,6 +95,9 @@ def test_capitals_change_nothing_for_an_uncased_model_and_another_text_is_the_un
         assert case["moved"]["value"] == pytest.approx(0, abs=1e-9)
         assert (case["same_piece"]["value"], case["loss_rise"]["value"]) == (1, pytest.approx(0, abs=1e-9))
         assert other["moved"]["value"] == pytest.approx(1)
+        shuffled_ = by["shuffled", who]
+        moved = (1 - shuffled_["cosine"]["value"]) / (1 - other["cosine"]["value"])
+        assert shuffled_["moved"]["value"] == pytest.approx(moved)
     assert by["synonym", "model"]["n"] < 4
     vectors = sentence_embeddings(model, TEXTS[:4])
     expected = cosines(vectors, np.roll(vectors, -1, axis=0)).mean()
