@@ -4,11 +4,12 @@ The area under the ROC curve is the share of pairs (one of each group) in which 
 scores count a half. With P positives, N negatives and each one's own share against the other group (its placement):
 
     u_i  = share of negatives that positive i beats          v_j = share of positives that beat negative j
-    area = Σ u_i / P = Σ v_j / N
-    se²  = var(u) / P + var(v) / N                            variances with P − 1 and N − 1
+    area = Σ u_i / P = Σ v_j / N                                                                           (AREA.2)
+    se²  = var(u) / P + var(v) / N                            variances with P − 1 and N − 1               (AREA.3)
 
-Source: DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44, 837-845. Where all placements are alike (a score that
-tells nothing, or everything) the spread is unknown and the interval is taken from min(P, N) independent trials.
+Where all placements are alike (a score that tells nothing, or everything) the spread is unknown, and the interval is
+taken from min(P, N) independent trials. Derivation: docs/derivations/area_under_curve.md.
+Source: DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44, 837-845.
 """
 
 from __future__ import annotations
