@@ -11,8 +11,8 @@ confidence conf_b and the share of hits acc_b:
 
 (CAL.2) is the expected ECE of a model whose confidences are exactly right: acc_b is then nearly normal around conf_b
 with the standard deviation s_b. An error of that size says nothing. All N_c answers of the same confidence c share
-their hits evenly, wherever they lie, m_bc of them in bin b: so the order in which they come changes nothing. (CAL.2-3) are
-derived in docs/derivations/calibration.md.
+their hits evenly, wherever they lie, m_bc of them in bin b: so the order in which they come changes nothing.
+Derivation: docs/derivations/calibration.md.
 """
 
 from __future__ import annotations

@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mini_bert.data.order import permuted
 from mini_bert.data.task_sets.treebanks import TaggedSentence, Treebank, read_conllu, treebank
 from mini_bert.errors import InvalidInputError
-from mini_bert.inference.hidden_states import POOLINGS, TOKEN, WordRows, state_names, word_rows, word_states
+from mini_bert.inference.hidden_states import POOLINGS, TOKEN, state_names, word_states
 from mini_bert.metrics.classification import confusion_matrix, per_class
 from mini_bert.model.bert import MiniBERT
 from mini_bert.probing.base import (
@@ -37,7 +36,7 @@ from mini_bert.probing.base import (
     majority_labels,
     score,
 )
-from mini_bert.random_streams import RandomStream
+from mini_bert.probing.tagged_words import Part, drawn
 
 if TYPE_CHECKING:
     from mini_bert.data.work import Progress
@@ -54,39 +53,6 @@ MOST = 15_000
 
 CURVE = (100, 300, 1000, 3000, 10000)
 """Training sentences of the learning curve, and all."""
-
-
-class Part(NamedTuple):
-    """N words of a treebank, as a model reads them."""
-
-    words: list[str]
-    """As written."""
-    types: list[tuple[int, ...]]
-    """Their pieces: all that the model can tell apart."""
-    rows: WordRows
-    labels: Classes
-
-    @classmethod
-    def of(cls, tokenizer: WordPiece, sentences: Sequence[TaggedSentence], tags: Sequence[str], length: int) -> Part:
-        """Lay sentences out in rows of at most `length` ids; labels are places in `tags`."""
-        place = {tag: number for number, tag in enumerate(tags)}
-        words = [word for sentence in sentences for word in sentence.words]
-        labels = np.array([place[tag] for sentence in sentences for tag in sentence.tags], np.int64)
-        pieces = {word: tuple(tokenizer.encode_ids(word)) for word in set(words)}
-        rows = word_rows(tokenizer, [sentence.words for sentence in sentences], length=length)
-        return cls(words, [pieces[word] for word in words], rows, labels)
-
-    @property
-    def sentences(self) -> int:
-        """How many sentences with a word in them."""
-        return int(self.rows.sentence[-1]) + 1
-
-    def upto(self, sentences: int) -> Part:
-        """The first sentences alone."""
-        n = int(np.searchsorted(self.rows.sentence, sentences))
-        row, *columns = self.rows[1:]
-        rows = WordRows(self.rows.rows[: row[n - 1] + 1], row[:n], *(column[:n] for column in columns))
-        return Part(self.words[:n], self.types[:n], rows, self.labels[:n])
 
 
 def probe_part_of_speech(
@@ -136,7 +102,7 @@ def probe_part_of_speech(
     most = max_sentences or MOST
 
     def part(name: str, sentences: Sequence[TaggedSentence], most: int | None) -> Part:
-        return Part.of(tokenizer, _drawn(sentences, most, seed, name), bank.tags, config.max_position_embeddings)
+        return Part.of(tokenizer, drawn(sentences, most, seed, name), bank.tags, config.max_position_embeddings)
 
     train = part("train", bank.train, min(most, few or most))
     dev, test = part("dev", bank.dev, few), part("test", tested, few if test_file is None else None)
@@ -328,14 +294,6 @@ def _by_heart(x: Floats, labels: Classes, x_test: Floats, strength: float) -> tu
 
 def _accuracy(line: Mapping[str, Any]) -> float:
     return float(line["accuracy"])
-
-
-def _drawn(sentences: Sequence[TaggedSentence], most: int | None, seed: int, part: str) -> list[TaggedSentence]:
-    """Sentences in an order drawn by `seed`, at most so many: so the first n are a sample of all."""
-    if not sentences:
-        raise InvalidInputError(part, got="no sentence", expected="at least one")
-    numbers = np.arange(min(most or len(sentences), len(sentences)))
-    return [sentences[n] for n in permuted(len(sentences), RandomStream(seed, f"probing/{part}"), numbers)]
 
 
 def _tokenizer(model: MiniBERT) -> WordPiece:

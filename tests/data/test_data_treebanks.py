@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import zipfile
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from mini_bert.data.task_sets import treebanks
 from mini_bert.data.task_sets.treebanks import UPOS, TaggedSentence, brown, english_ewt, read_conllu, treebank
-from mini_bert.errors import DataError
+from mini_bert.errors import DataError, MissingExtraError
 
 
 def row(id: str, form: str, tag: str) -> str:
@@ -61,6 +62,12 @@ def test_line_ends_and_a_byte_order_mark_change_nothing(tmp_path: Path) -> None:
 def test_what_is_no_conllu_is_refused(content: bytes, message: str, tmp_path: Path) -> None:
     (tmp_path / "x.conllu").write_bytes(content)
     with pytest.raises(DataError, match=message):
+        read_conllu(tmp_path / "x.conllu")
+
+
+def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "conllu", None)
+    with pytest.raises(MissingExtraError, match="probes"):
         read_conllu(tmp_path / "x.conllu")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from mini_bert.errors import InvalidInputError, NonFiniteError
+from mini_bert.errors import InvalidInputError, MissingExtraError, NonFiniteError
 from mini_bert.metrics.proportions import clustered_wilson_interval
 from mini_bert.probing.base import (
     Items,
@@ -96,6 +97,12 @@ def test_a_probe_that_did_not_get_to_its_end_says_so(monkeypatch: pytest.MonkeyP
 def test_what_cannot_be_fitted_is_refused(items: Items, strengths: list[float], message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         fit_linear_probe(items, strengths)
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
+    with pytest.raises(MissingExtraError, match="probes"):
+        fit_linear_probe(made(9), [1.0])
 
 
 def test_nan_is_refused() -> None:

@@ -15,7 +15,8 @@ from mini_bert.inference.hidden_states import POOLINGS, TOKEN, state_names, word
 from mini_bert.model.bert import MiniBERT
 from mini_bert.probing import part_of_speech
 from mini_bert.probing.base import Items, control_labels, fit_linear_probe, majority_labels
-from mini_bert.probing.part_of_speech import Part, probe_part_of_speech
+from mini_bert.probing.part_of_speech import probe_part_of_speech
+from mini_bert.probing.tagged_words import Part
 from mini_bert.reports.pages import tables
 from mini_bert.reports.part_of_speech import part_of_speech_picture
 from mini_bert.text.wordpiece import WordPiece
