@@ -155,7 +155,8 @@ TASKS = {
 }
 """The published tasks, by name."""
 
-METRICS = ("accuracy", "f1", "matthews", "spearman")
+_WORDS_LOOKED_AT, _LONGEST_PHRASE = 100, 40
+"""Of a long text, where phrases are looked for, and how long these may be."""
 
 
 def load_task(name: str, split: str = "train") -> LabelledSet:
@@ -211,8 +212,10 @@ def split_off(whole: LabelledSet, share: float, most: int, seed: int = 0) -> tup
     wanted = min(round(share * n), most)
     drawn = set(permuted(n, RandomStream(seed, "labelled/split"), np.arange(wanted)).tolist())
     chosen = whole.take(sorted(drawn))
-    within = {span for example in chosen.examples for span in _spans(example)}
-    kept = whole.take(i for i in range(n) if i not in drawn and _words(whole.examples[i]) not in within)
+    texts = {i: _words(whole.examples[i]) for i in range(n) if i not in drawn}
+    all_texts = set(texts.values())
+    within = {span for example in chosen.examples for span in _spans(example) if span in all_texts}
+    kept = whole.take(i for i, words in texts.items() if words not in within)
     if not chosen.examples or not kept.examples:
         raise DataError(
             f"the training set {whole.name}",
@@ -230,6 +233,9 @@ def _words(example: LabelledExample) -> tuple[str, ...]:
 
 def _spans(example: LabelledExample) -> Iterable[tuple[str, ...]]:
     words = _words(example)
-    if example.pair is not None:
-        return (words,)
-    return (words[i:j] for i in range(len(words)) for j in range(i + 1, len(words) + 1))
+    yield words
+    if example.pair is None:
+        begun = words[:_WORDS_LOOKED_AT]
+        for i in range(len(begun)):
+            for j in range(i + 1, min(i + _LONGEST_PHRASE, len(begun)) + 1):
+                yield begun[i:j]
