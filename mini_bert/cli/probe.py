@@ -179,7 +179,7 @@ def meaning(
     return DONE
 
 
-def facts(model: Model, *, quick: Flag = False, json: Flag = False) -> int:
+def facts(model: Model, *, quick: Flag = False, threads: int | None = None, json: Flag = False) -> int:
     """Fill the gaps of LAMA's and ParaRel's facts, beside the majority answer; is the answer the same if asked anew?
 
     MODEL is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT. Asked are the facts whose
@@ -192,6 +192,7 @@ def facts(model: Model, *, quick: Flag = False, json: Flag = False) -> int:
     Args:
         model: which model.
         quick: 10 facts a relation.
+        threads: worker threads; they change the time, never the result.
         json: the result as JSON.
     """
     from mini_bert.cli.progress import preparation
@@ -199,7 +200,7 @@ def facts(model: Model, *, quick: Flag = False, json: Flag = False) -> int:
 
     _, bert = _with_tokenizer(model)
     with preparation() as progress:
-        result = probe_factual_knowledge(bert, quick=quick, progress=progress)
+        result = probe_factual_knowledge(bert, quick=quick, threads=threads, progress=progress)
     print_result(result, json=json)
     return DONE
 

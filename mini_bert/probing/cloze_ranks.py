@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mini_bert.batch import Batch
 from mini_bert.errors import InvalidInputError, NonFiniteError
 from mini_bert.inference.text_rows import TextRow, padded_batches
+from mini_bert.machine import available_cores
 from mini_bert.metrics.top_k import target_ranks
 
 if TYPE_CHECKING:
     from mini_bert.model.bert import MiniBERT
 
 _ROWS_AT_ONCE = 512
-"""Sentences whose scores are held at a time: 16 MiB of float32 at V = 8192."""
+"""Sentences whose scores a thread holds at a time: 16 MiB of float32 at V = 8192."""
 
 
 class ClozeRanks(NamedTuple):
@@ -47,6 +50,7 @@ def cloze_ranks(
     group: NDArray[np.int64],
     also_true: Sequence[Sequence[int]],
     *,
+    threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ClozeRanks:
     """Ranks of the answers [N] in N texts, of which each has one [MASK].
@@ -60,6 +64,7 @@ def cloze_ranks(
         candidates: of each group, ids in ascending order.
         group: [N] number of each text's candidates.
         also_true: of each text, ids that are left out of the ranking.
+        threads: worker threads; they change the time, never the result.
         progress: is told how many texts are done.
 
     Raises:
@@ -67,6 +72,8 @@ def cloze_ranks(
             tokenizer or no MLM head.
         NonFiniteError: a score is NaN, or an activation overflows.
     """
+    from threadpoolctl import threadpool_limits
+
     tokenizer = model.tokenizer
     if tokenizer is None:
         raise InvalidInputError("model", got="no tokenizer", expected="a model loaded from a folder with vocab.txt")
@@ -82,31 +89,39 @@ def cloze_ranks(
         rows.append(TextRow([tokenizer.cls_id, *ids[start : start + length - 2], tokenizer.sep_id]))
         masks.append(mask - start + 1)
     found = ClozeRanks(*(np.empty(len(rows), np.int64) for _ in range(3)))
-    done = 0
     columns = np.array(masks, np.int64)
-    for all_numbers, whole in padded_batches(rows, tokenizer.pad_id):
-        for start in range(0, len(all_numbers), _ROWS_AT_ONCE):
-            numbers = all_numbers[start : start + _ROWS_AT_ONCE]
-            part = whole.rows(start, start + len(numbers))
-            B, T = part.input_ids.shape
-            batch = part._replace(masked_positions=np.arange(B) * T + columns[numbers])
-            try:
-                scores_BV = model.mlm_logits(batch)
-            except FloatingPointError as error:
-                raise NonFiniteError("model", got=str(error), expected="weights with which all stays finite") from error
-            for scores_V, number in zip(scores_BV, numbers.tolist(), strict=True):
-                scores_V[list(also_true[number])] = -np.inf
-            found.among_all[numbers] = target_ranks(scores_BV, answers[numbers])
-            for which in np.unique(group[numbers]):
-                chosen = np.flatnonzero(group[numbers] == which)
-                ids = candidates[which]
-                places = np.searchsorted(ids, answers[numbers[chosen]])
-                if (ids[np.minimum(places, len(ids) - 1)] != answers[numbers[chosen]]).any():
-                    raise InvalidInputError("answers", got=f"one that is no candidate of group {which}", expected="one")
-                among = scores_BV[np.ix_(chosen, ids)]
-                found.among_candidates[numbers[chosen]] = target_ranks(among, places)
-                found.best_candidates[numbers[chosen]] = ids[among.argmax(axis=1)]
-            done += len(numbers)
-            if progress:
-                progress(done, len(rows))
+
+    def rank(job: tuple[NDArray[np.int64], Batch]) -> int:
+        numbers, batch = job
+        B, T = batch.input_ids.shape
+        scores_BV = model.mlm_logits(batch._replace(masked_positions=np.arange(B) * T + columns[numbers]))
+        for scores_V, number in zip(scores_BV, numbers.tolist(), strict=True):
+            scores_V[list(also_true[number])] = -np.inf
+        found.among_all[numbers] = target_ranks(scores_BV, answers[numbers])
+        for which in np.unique(group[numbers]):
+            chosen = np.flatnonzero(group[numbers] == which)
+            ids = candidates[which]
+            places = np.searchsorted(ids, answers[numbers[chosen]])
+            if (ids[np.minimum(places, len(ids) - 1)] != answers[numbers[chosen]]).any():
+                raise InvalidInputError("answers", got=f"one that is no candidate of group {which}", expected="one")
+            among = scores_BV[np.ix_(chosen, ids)]
+            found.among_candidates[numbers[chosen]] = target_ranks(among, places)
+            found.best_candidates[numbers[chosen]] = ids[among.argmax(axis=1)]
+        return B
+
+    done = 0
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads or available_cores()) as executor:
+        try:
+            for ranked in executor.map(rank, _jobs(rows, tokenizer.pad_id)):
+                done += ranked
+                if progress:
+                    progress(done, len(rows))
+        except FloatingPointError as error:
+            raise NonFiniteError("model", got=str(error), expected="weights with which all stays finite") from error
     return found
+
+
+def _jobs(rows: Sequence[TextRow], pad_id: int) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+    for numbers, batch in padded_batches(rows, pad_id):
+        for start in range(0, len(numbers), _ROWS_AT_ONCE):
+            yield numbers[start : start + _ROWS_AT_ONCE], batch.rows(start, start + _ROWS_AT_ONCE)

@@ -60,6 +60,7 @@ def probe_factual_knowledge(
     squad: Sequence[Question] | None = None,
     pararel: Sequence[Relation] | None = None,
     quick: bool = False,
+    threads: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Top 1, top 5 and MRR of LAMA's and ParaRel's facts beside the majority answer, and consistency over paraphrases.
@@ -70,6 +71,7 @@ def probe_factual_knowledge(
         squad: questions without relation; the published ones by default.
         pararel: relations with several patterns; the published ones by default.
         quick: 10 facts of a relation, evenly spaced.
+        threads: worker threads; they change the time, never the result.
         progress: is told how many questions are answered.
 
     Raises:
@@ -85,24 +87,34 @@ def probe_factual_knowledge(
     return {
         "kind": "facts",
         "sets": [
-            _one_way(model, "LAMA T-REx", lama, quick, progress),
-            _sentences(model, "LAMA SQuAD", squad, quick, progress),
-            _many_ways(model, "ParaRel", pararel, quick, progress),
+            _one_way(model, "LAMA T-REx", lama, quick, threads, progress),
+            _sentences(model, "LAMA SQuAD", squad, quick, threads, progress),
+            _many_ways(model, "ParaRel", pararel, quick, threads, progress),
         ],
     }
 
 
 def _one_way(
-    model: MiniBERT, name: str, relations: Sequence[Relation], quick: bool, progress: Progress | None
+    model: MiniBERT,
+    name: str,
+    relations: Sequence[Relation],
+    quick: bool,
+    threads: int | None,
+    progress: Progress | None,
 ) -> dict[str, Any]:
     every = _in_one_piece(model, relations, quick)
     asked = [one for one in every if one.facts]
-    found = _answer(model, name, asked, [[0] * len(one.facts) for one in asked], progress)
+    found = _answer(model, name, asked, [[0] * len(one.facts) for one in asked], threads, progress)
     return {"set": name, "relations": _by_relation(asked, every, found), **_totals(asked, found, relations)}
 
 
 def _many_ways(
-    model: MiniBERT, name: str, relations: Sequence[Relation], quick: bool, progress: Progress | None
+    model: MiniBERT,
+    name: str,
+    relations: Sequence[Relation],
+    quick: bool,
+    threads: int | None,
+    progress: Progress | None,
 ) -> dict[str, Any]:
     """As `_one_way` by the first pattern, with what all patterns say of each other."""
     every = _in_one_piece(model, [relation for relation in relations if len(relation.patterns) > 1], quick)
@@ -120,7 +132,7 @@ def _many_ways(
         for one, P in zip(asked, ways, strict=True)
     ]
     patterns = [[way for _ in one.facts for way in range(P)] for one, P in zip(asked, ways, strict=True)]
-    found = _answer(model, name, repeated, patterns, progress)
+    found = _answer(model, name, repeated, patterns, threads, progress)
     first = [ranks.every(P) for ranks, P in zip(found, ways, strict=True)]
     lines = _by_relation(asked, every, first)
     agreeing, all_right, one_right = [], [], []
@@ -143,13 +155,18 @@ def _many_ways(
 
 
 def _sentences(
-    model: MiniBERT, name: str, questions: Sequence[Question], quick: bool, progress: Progress | None
+    model: MiniBERT,
+    name: str,
+    questions: Sequence[Question],
+    quick: bool,
+    threads: int | None,
+    progress: Progress | None,
 ) -> dict[str, Any]:
     """Questions that belong to no relation: each word that is an answer is a candidate."""
     relation = Relation(name, "", ("[X]",), tuple(dict.fromkeys(Fact(q.text, q.answer) for q in questions)))
     (one,) = every = _in_one_piece(model, [relation], quick, 10 * QUICK_FACTS)
     asked = [one] if one.facts else []
-    found = _answer(model, name, asked, [[0] * len(one.facts) for one in asked], progress)
+    found = _answer(model, name, asked, [[0] * len(one.facts) for one in asked], threads, progress)
     return {"set": name, "relations": _by_relation(asked, every, found), **_totals(asked, found, [relation])}
 
 
@@ -184,6 +201,7 @@ def _answer(
     name: str,
     asked: Sequence[_Asked],
     patterns: Sequence[Sequence[int]],
+    threads: int | None,
     progress: Progress | None,
 ) -> list[ClozeRanks]:
     """The ranks of each relation's answers, asked by the pattern of each."""
@@ -202,6 +220,7 @@ def _answer(
         [one.candidates for one in asked],
         np.repeat(np.arange(len(asked)), sizes),
         [others for one in asked for others in one.also_true],
+        threads=threads,
         progress=None if progress is None else lambda done, total: progress(name, done, total),
     )
     return ranks.split(sizes)

@@ -17,7 +17,7 @@ import numpy as np
 
 from mini_bert.data.task_sets.relatedness import SentencePair, sick, stsb
 from mini_bert.errors import InvalidInputError
-from mini_bert.inference.sentence_embeddings import Pooling, cosines, layer_embeddings
+from mini_bert.inference.sentence_embeddings import cosines, layer_embeddings, sentence_embeddings
 from mini_bert.inference.untrained import untrained_like
 from mini_bert.metrics.correlations import pearson, spearman
 
@@ -81,39 +81,29 @@ def evenly_spaced(items: Sequence[Any], wanted: int) -> list[Any]:
     return [items[i] for i in np.linspace(0, len(items) - 1, wanted).astype(int)]
 
 
-def pair_cosines(
-    model: MiniBERT,
-    pairs: Sequence[tuple[str, str]],
-    *,
-    pooling: Pooling = "mean",
-    layers: Sequence[int] | None = None,
-    standardized: bool = False,
-) -> NDArray[np.float64]:
-    """Cosine [layers, N] of the two sentences of each pair; a sentence that stands twice is read once."""
-    texts = list(dict.fromkeys(text for pair in pairs for text in pair))
-    place = {text: number for number, text in enumerate(texts)}
-    vectors = layer_embeddings(model, texts, pooling=pooling, layers=layers)
-    if standardized:
-        deviations = vectors.std(axis=1, keepdims=True)
-        vectors = (vectors - vectors.mean(axis=1, keepdims=True)) / np.where(deviations > 0, deviations, 1)
-    first, second = ([place[pair[i]] for pair in pairs] for i in (0, 1))
-    return np.array([cosines(layer[first], layer[second]) for layer in vectors])
+def standardized(vectors: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Vectors [N, H] with mean 0 and deviation 1 in each of the H numbers; one that never changes becomes 0."""
+    deviations = vectors.std(axis=0)
+    return np.asarray((vectors - vectors.mean(axis=0)) / np.where(deviations > 0, deviations, 1))
 
 
 def _scored(model: MiniBERT, pairs: Sequence[SentencePair]) -> dict[str, NDArray[np.float64]]:
+    """The cosines [N] of the pairs by each kind of vector; a sentence that stands twice is read once."""
     L = model.config.num_hidden_layers
-    texts = [pair[:2] for pair in pairs]
-    by_layer = pair_cosines(model, texts)
-    first = untrained_like(model)
-    return {
-        **{f"mean, layer {layer}": by_layer[layer] for layer in range(1, L + 1)},
-        f"mean, layer {L}, standardized": pair_cosines(model, texts, layers=(L,), standardized=True)[0],
-        f"max, layer {L}": pair_cosines(model, texts, pooling="max", layers=(L,))[0],
-        f"[CLS], layer {L}": pair_cosines(model, texts, pooling="cls", layers=(L,))[0],
-        "static embeddings": pair_cosines(model, texts, pooling="static")[0],
-        f"untrained, mean, layer {L}": pair_cosines(first, texts, layers=(L,))[0],
-        "words in common": np.array([words_in_common(*pair) for pair in texts]),
+    texts = list(dict.fromkeys(text for pair in pairs for text in pair[:2]))
+    means = layer_embeddings(model, texts)
+    vectors = {
+        **{f"mean, layer {layer}": means[layer] for layer in range(1, L + 1)},
+        f"mean, layer {L}, standardized": standardized(means[L]),
+        f"max, layer {L}": sentence_embeddings(model, texts, pooling="max"),
+        f"[CLS], layer {L}": sentence_embeddings(model, texts, pooling="cls"),
+        "static embeddings": sentence_embeddings(model, texts, pooling="static"),
+        f"untrained, mean, layer {L}": sentence_embeddings(untrained_like(model), texts),
     }
+    place = {text: number for number, text in enumerate(texts)}
+    first, second = ([place[text] for text in side] for side in zip(*(pair[:2] for pair in pairs), strict=True))
+    scored = {kind: cosines(table[first], table[second]) for kind, table in vectors.items()}
+    return {**scored, "words in common": np.array([words_in_common(*pair[:2]) for pair in pairs])}
 
 
 def _entry(kind: str, judged: Sequence[float], values: NDArray[np.float64]) -> dict[str, Any]:
