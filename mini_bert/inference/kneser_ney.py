@@ -300,7 +300,7 @@ def _smoothed(levels: list[_Level]) -> list[_Table]:
     return tables
 
 
-def _discounts(a: Ids) -> Floats:
+def _discounts(a: NDArray[np.int32]) -> Floats:
     """D(0) = 0, D(1), D(2), D(3 or more) by (KN.4)."""
     n = np.bincount(np.minimum(a, 5), minlength=6)[1:5].astype(np.float64)
     if not n.all():
