@@ -107,7 +107,7 @@ def pos(
         treebank: what is trained on: 17 universal tags of web text, or 104 tags of the Brown corpus.
         layers: of 0 (embeddings) to the last; none: all.
         seed: of the control task, the untrained model, and which sentences are taken.
-        quick: 300 sentences of each part, one strength: seconds.
+        quick: 300 sentences of each part, one strength, one pooling: seconds.
         picture: write layers, learning curve and confusion matrix to this .svg or .png.
         json: the result as JSON.
     """
@@ -160,7 +160,7 @@ def meaning(
         model: which model.
         word_pairs: instead of the published sets, lines of two words and a score.
         sentence_pairs: instead of the published sets, lines of two sentences and a score.
-        quick: 400 pairs of sentences of each set.
+        quick: 250 pairs of sentences of each set.
         json: the result as JSON.
     """
     from mini_bert.cli.progress import preparation
@@ -237,7 +237,7 @@ def bias(model: Model, *, quick: Flag = False, threads: int | None = None, json:
 
     Args:
         model: which model.
-        quick: 150 of CrowS-Pairs.
+        quick: 100 of CrowS-Pairs.
         threads: worker threads; they change the time, never the result.
         json: the result as JSON.
     """
