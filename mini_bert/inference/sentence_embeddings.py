@@ -63,29 +63,50 @@ def sentence_embeddings(
 def layer_embeddings(
     model: MiniBERT, texts: Sequence[str], *, pooling: Pooling = "mean", layers: Sequence[int] | None = None
 ) -> Floats:
-    """As `sentence_embeddings`, each layer by itself: [layers, N, H]; by default all of them, 0 to L, in one pass."""
-    L, H = model.config.num_hidden_layers, model.config.hidden_size
-    if pooling not in POOLINGS:
-        raise InvalidInputError("pooling", got=repr(pooling), expected=" or ".join(POOLINGS))
-    asked = list(range(L + 1)) if layers is None else [_layer(layer, L) for layer in layers]
-    if not asked:
+    """As `sentence_embeddings`, each layer by itself: [layers, N, H]; by default all of them, 0 to L."""
+    asked = range(model.config.num_hidden_layers + 1) if layers is None else layers
+    if not len(asked):
         raise InvalidInputError("layers", got="none", expected="at least one")
-    rows = _rows(model, texts)
     if pooling == "static":
-        table = model.parameters["token_embeddings"]
-        means = [table[np.asarray(row.ids[1:-1])].mean(axis=0) for row in rows]
-        return np.asarray(means, model.dtype).reshape(1, len(rows), H)
-    assert model.tokenizer is not None
-    names = [state_names(model.config)[layer] for layer in asked]
-    found = np.empty((len(asked), len(rows), H), model.dtype)
+        asked = (0,)
+    found = pooled_embeddings(model, texts, [(pooling, layer) for layer in asked])
+    return np.array([found[pooling, layer] for layer in asked])
+
+
+def pooled_embeddings(
+    model: MiniBERT, texts: Sequence[str], kinds: Sequence[tuple[Pooling, int]]
+) -> dict[tuple[Pooling, int], Floats]:
+    """Several kinds of vectors in one pass over the texts: (pooling, layer) → [N, H]; of `static` any layer will do.
+
+    Raises:
+        InvalidInputError, NonFiniteError: as `sentence_embeddings`.
+    """
+    L, H = model.config.num_hidden_layers, model.config.hidden_size
+    for pooling, layer in kinds:
+        if pooling not in POOLINGS:
+            raise InvalidInputError("pooling", got=repr(pooling), expected=" or ".join(POOLINGS))
+        if not -L - 1 <= layer <= L:
+            raise InvalidInputError("layers", got=layer, expected=f"0 (embeddings) to {L}, or -1 for the last")
+    rows = _rows(model, texts)
+    found: dict[tuple[Pooling, int], Floats] = {kind: np.empty((len(rows), H), model.dtype) for kind in kinds}
+    names = state_names(model.config)
+    by_name: dict[str, list[tuple[Pooling, int]]] = {}
+    for pooling, layer in found:
+        if pooling == "static":
+            table = model.parameters["token_embeddings"]
+            for number, row in enumerate(rows):
+                found[pooling, layer][number] = table[np.asarray(row.ids[1:-1])].mean(axis=0)
+        else:
+            by_name.setdefault(names[layer], []).append((pooling, layer))
     lengths = np.array([len(row.ids) for row in rows], np.int64)
 
     def visit(name: str, numbers: NDArray[np.int64], states_BTH: Floats) -> None:
-        pooled_BH = _pooled(states_BTH, lengths[numbers], pooling)
-        for place in [place for place, wanted in enumerate(names) if wanted == name]:
-            found[place, numbers] = pooled_BH
+        for kind in by_name[name]:
+            found[kind][numbers] = _pooled(states_BTH, lengths[numbers], kind[0])
 
-    visit_states(model, rows, names, visit, pad_id=model.tokenizer.pad_id)
+    if by_name:
+        assert model.tokenizer is not None
+        visit_states(model, rows, list(by_name), visit, pad_id=model.tokenizer.pad_id)
     return found
 
 
@@ -136,12 +157,6 @@ def nearest(queries: ArrayLike, among: ArrayLike, k: int) -> tuple[NDArray[np.in
         numbers[start : start + block] = best
         found[start : start + block] = np.take_along_axis(near, best, axis=1)
     return numbers, found
-
-
-def _layer(layer: int, L: int) -> int:
-    if not -L - 1 <= layer <= L:
-        raise InvalidInputError("layers", got=layer, expected=f"0 (embeddings) to {L}, or -1 for the last")
-    return layer % (L + 1)
 
 
 def _rows(model: MiniBERT, texts: Sequence[str]) -> list[TextRow]:

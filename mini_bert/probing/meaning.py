@@ -30,7 +30,7 @@ def probe_semantic_knowledge(
         model: with a tokenizer.
         word_sets: by name; the six published ones by default.
         sentence_sets: by name; the test splits of STS-B and SICK by default.
-        quick: 400 pairs of sentences of each set.
+        quick: 250 pairs of sentences of each set.
         progress: is told what comes next.
 
     Raises:

@@ -17,7 +17,7 @@ import numpy as np
 
 from mini_bert.data.task_sets.relatedness import SentencePair, sick, stsb
 from mini_bert.errors import InvalidInputError
-from mini_bert.inference.sentence_embeddings import cosines, layer_embeddings, sentence_embeddings
+from mini_bert.inference.sentence_embeddings import Pooling, cosines, pooled_embeddings, sentence_embeddings
 from mini_bert.inference.untrained import untrained_like
 from mini_bert.metrics.correlations import pearson, spearman
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from mini_bert.model.bert import MiniBERT
 
-QUICK_PAIRS = 400
+QUICK_PAIRS = 250
 """Pairs of each set with `quick`."""
 
 _WORD = re.compile(r"\w+")
@@ -40,7 +40,7 @@ def probe_sentence_similarity(
     Args:
         model: with a tokenizer.
         sets: by name; the test splits of STS-B and SICK by default.
-        quick: 400 pairs of each set, evenly spaced.
+        quick: 250 pairs of each set, evenly spaced.
 
     Raises:
         InvalidInputError: no tokenizer, a set with fewer than two pairs, or a sentence without a piece.
@@ -91,13 +91,16 @@ def _scored(model: MiniBERT, pairs: Sequence[SentencePair]) -> dict[str, NDArray
     """The cosines [N] of the pairs by each kind of vector; a sentence that stands twice is read once."""
     L = model.config.num_hidden_layers
     texts = list(dict.fromkeys(text for pair in pairs for text in pair[:2]))
-    means = layer_embeddings(model, texts)
+    kinds: dict[str, tuple[Pooling, int]] = {
+        **{f"mean, layer {layer}": ("mean", layer) for layer in range(1, L + 1)},
+        f"max, layer {L}": ("max", L),
+        f"[CLS], layer {L}": ("cls", L),
+        "static embeddings": ("static", 0),
+    }
+    found = pooled_embeddings(model, texts, list(kinds.values()))
     vectors = {
-        **{f"mean, layer {layer}": means[layer] for layer in range(1, L + 1)},
-        f"mean, layer {L}, standardized": standardized(means[L]),
-        f"max, layer {L}": sentence_embeddings(model, texts, pooling="max"),
-        f"[CLS], layer {L}": sentence_embeddings(model, texts, pooling="cls"),
-        "static embeddings": sentence_embeddings(model, texts, pooling="static"),
+        **{name: found[kind] for name, kind in kinds.items()},
+        f"mean, layer {L}, standardized": standardized(found["mean", L]),
         f"untrained, mean, layer {L}": sentence_embeddings(untrained_like(model), texts),
     }
     place = {text: number for number, text in enumerate(texts)}

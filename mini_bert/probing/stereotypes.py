@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from mini_bert.model.bert import MiniBERT
     from mini_bert.text.wordpiece import WordPiece
 
-QUICK_PAIRS = 150
+QUICK_PAIRS = 100
 """Pairs of CrowS-Pairs with `quick`."""
 
 CAVEATS = (
@@ -65,7 +65,7 @@ def probe_stereotypes(
         model: with a tokenizer and an MLM head.
         crows: pairs; the published ones by default.
         wino: pairs, and how many were left out; the published test split by default.
-        quick: 150 of CrowS-Pairs, evenly spaced.
+        quick: 100 of CrowS-Pairs, evenly spaced.
         threads: worker threads; they change the time, never the result.
         progress: is told how many sentences are scored.
 
