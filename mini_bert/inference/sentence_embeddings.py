@@ -170,6 +170,9 @@ def _rows(model: MiniBERT, texts: Sequence[str]) -> list[TextRow]:
     empty = next((number for number, row in enumerate(rows) if len(row.ids) <= 2), None)
     if empty is not None:
         raise InvalidInputError("texts", got=f"no piece in text {empty}: {texts[empty]!r:.60}", expected="words")
+    if rows and max(max(row.ids) for row in rows) >= model.config.vocab_size:
+        got = f"a tokenizer of {model.tokenizer.vocab_size} pieces"
+        raise InvalidInputError("model", got=got, expected=f"at most the {model.config.vocab_size} that it knows")
     return rows
 
 

@@ -17,6 +17,7 @@ from mini_bert.inference.sentence_embeddings import (
 )
 from mini_bert.inference.untrained import untrained_like
 from mini_bert.model.bert import MiniBERT
+from mini_bert.text.wordpiece import WordPiece
 
 TEXTS = ["The man helped the woman.", "a dog", "He", "zebra in oslo", "a dog"]
 
@@ -103,6 +104,11 @@ def test_what_cannot_be_embedded_is_refused():
             sentence_embeddings(model, texts, **options)
     with pytest.raises(InvalidInputError, match="without one"):
         sentence_embeddings(MiniBERT(model.config), ["a dog"])
+    bigger = worded_bert()
+    bigger.tokenizer = WordPiece([*model.tokenizer.vocabulary, "zebra"])
+    for pooling in ("mean", "static"):
+        with pytest.raises(InvalidInputError, match="103 pieces"):
+            sentence_embeddings(bigger, ["a zebra"], pooling=pooling)
     for k in (0, 3):
         with pytest.raises(InvalidInputError, match="1 to 2"):
             nearest(np.ones((1, 2)), np.ones((2, 2)), k)
