@@ -5,6 +5,7 @@ the lines of the table. Every layer is searched with a part of the training sent
 treebank, since its sentences are sorted by genre; the lines of the table are trained on all of them.
 
     majority tag per word     what a list of words with their commonest tag reaches: no model at all
+    the same per type         such a list of words as the tokenizer reads them: without capitals, if it drops them
     pieces' own vectors       the embedding table, before position and context
     untrained model           the same architecture with its first values: what a random network of attention gives
     control task              a random tag for each word type: what the probe learns by heart (base.py)
@@ -125,6 +126,7 @@ def probe_part_of_speech(
     (called["untrained"],) = final.predictions(untrained, {names[best_untrained["layer"]]: best_untrained})
     majority = majority_labels(train.words, train.labels)
     called["majority_per_word"] = majority.predict(test.words)
+    called["majority_per_type"] = majority_labels(train.types, train.labels).predict(test.types)
     called["majority"] = np.full(len(test.labels), majority.of_all)
 
     known, sentence = np.isin(test.words, train.words), test.rows.sentence

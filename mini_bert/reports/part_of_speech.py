@@ -17,6 +17,7 @@ LABELS = {
     "token": "pieces' own vectors",
     "untrained": "the same, untrained",
     "majority_per_word": "commonest tag of the word",
+    "majority_per_type": "the same, as the tokenizer reads it",
     "majority": "commonest tag",
 }
 """Names of the table's lines."""

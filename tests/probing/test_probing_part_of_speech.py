@@ -108,6 +108,8 @@ def test_baselines_are_those_of_a_word_list(result: dict) -> None:
     lines = {line["name"]: line for line in result["table"]}
     majority = majority_labels(train.words, train.labels)
     assert lines["majority_per_word"]["accuracy"] == np.mean(majority.predict(test.words) == test.labels)
+    by_type = majority_labels(train.types, train.labels).predict(test.types)
+    assert lines["majority_per_type"]["accuracy"] == np.mean(by_type == test.labels)
     assert lines["majority"]["accuracy"] == np.mean(test.labels == np.bincount(train.labels).argmax())
     assert lines["model"]["unknown"] == {"accuracy": None, "interval": None, "n": 0}
     assert lines["model"]["known"]["n"] == lines["model"]["n"]
