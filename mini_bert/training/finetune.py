@@ -114,7 +114,7 @@ def finetune_config(config: Config, given: MiniBERT, start: str | None, examples
     return config.model_copy(
         update={
             "model": type(given.config)(**shape),
-            "tasks": config.tasks.model_copy(update={task: 1.0}),
+            "tasks": config.tasks.model_copy(update={"classification": 0.0, "regression": 0.0, task: 1.0}),
             "train": config.train.model_copy(
                 update={
                     "steps": epochs * steps,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mini_bert.batch import Batch
 from mini_bert.config.schema import ModelConfig
 from mini_bert.data.task_sets.labelled import LabelledExample, LabelledSet
 from mini_bert.model.bert import MiniBERT
@@ -57,3 +58,13 @@ def saved(folder: Path, **settings: object) -> Path:
     """A folder with such a model."""
     small_model(**settings).save_pretrained(folder)
     return folder
+
+
+def masked_batches() -> list[Batch]:
+    """20 rows of ordinary words, a sixth of them hidden."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(5, 18, (20, 12))
+    positions = np.sort(rng.permutation(240)[:40])
+    targets = ids.ravel()[positions].copy()
+    ids.ravel()[positions] = 4
+    return [Batch(ids, masked_positions=positions, target_ids=targets)]

@@ -26,7 +26,7 @@ from mini_bert.data.order import permuted
 from mini_bert.data.task_sets.columns import fetched, rows_of
 from mini_bert.data.task_sets.labelled_files import Row, class_names, labels_of, rows_of_file
 from mini_bert.data.task_sets.relatedness import read_stsb
-from mini_bert.errors import DataError, nearest
+from mini_bert.errors import DataError, InvalidInputError, nearest
 from mini_bert.random_streams import RandomStream
 
 
@@ -71,8 +71,14 @@ class LabelledSet(NamedTuple):
         return self._replace(examples=tuple(self.examples[number] for number in numbers))
 
     def sample(self, most: int | None, seed: int = 0) -> LabelledSet:
-        """At most so many of the examples, drawn by a seed and kept in their order; None: all."""
+        """At most so many of the examples, drawn by a seed and kept in their order; None: all.
+
+        Raises:
+            InvalidInputError: none are asked for.
+        """
         n = len(self.examples)
+        if most is not None and most < 1:
+            raise InvalidInputError("--max-samples", got=most, expected="at least 1")
         if most is None or most >= n:
             return self
         return self.take(np.sort(permuted(n, RandomStream(seed, "labelled/sample"), np.arange(most))).tolist())
