@@ -15,6 +15,7 @@ from mini_bert.evaluation.every_token import every_token
 from mini_bert.evaluation.masked_lm import MaskedLMResult, MaskedLMScorer, compare, evaluate_masked_lm
 from mini_bert.evaluation.ngram_baselines import Baselines, fit_baselines
 from mini_bert.evaluation.tasks import scored_tasks
+from mini_bert.inference.kneser_ney import fit_kneser_ney
 from mini_bert.machine import peak_bytes
 from mini_bert.training.first_model import FIRST_VALUES, unigram_counts
 
@@ -28,12 +29,15 @@ QUICK_ROWS = 128
 COUNTED_TOKENS = 50_000_000
 """Of longer training texts, every n-th document is counted for the baselines, so many that about this is reached."""
 QUICK_COUNTED_TOKENS = 2_000_000
+NGRAM_TOKENS = 20_000_000
+"""For the 5-gram, whose counts need 80 bytes a token while they are made."""
 
 LABELS = {
     "model": "Mini-BERT",
     "untrained": "the same, untrained",
     "unigram": "unigram",
     "bigram": "bigram (left neighbour)",
+    "kneser_ney": "5-gram, Kneser-Ney (to the left)",
     "neighbours": "left and right neighbour",
     "neighbours_and_shown": "both and the piece shown",
 }
@@ -46,6 +50,8 @@ def evaluate_run(
     token_corpus: TokenCorpus,
     quick: bool = False,
     progress: Progress | None = None,
+    *,
+    kneser_ney: bool = False,
 ) -> dict[str, Any]:
     """Score a model, the same model untrained and the baselines at the same held-out masks.
 
@@ -55,6 +61,7 @@ def evaluate_run(
         token_corpus: tokenised with the model's own vocabulary.
         quick: 128 rows, baselines from 2 million tokens, and no accuracy over every token.
         progress: told how far it is.
+        kneser_ney: a 5-gram too, counted on at most 20 million tokens: up to 20 seconds and 1.8 GB more.
 
     Returns:
         Plain values for JSON, of kind `evaluation`; `mini_bert.reports.evaluation` draws them.
@@ -86,14 +93,19 @@ def evaluate_run(
         random_share=masking.random_share,
         n_special=len(tokenizer.special_ids),
     )
-    scorers: dict[str, MaskedLMScorer] = {
+    scorers: dict[str, MaskedLMScorer] = {}
+    if kneser_ney:
+        told("counting 5-grams", 0, 0)
+        documents = some_documents(token_corpus.train, QUICK_COUNTED_TOKENS if quick else NGRAM_TOKENS)
+        scorers["kneser_ney"] = fit_kneser_ney(documents, model.config.vocab_size)
+    scorers |= {
         "model": model,
         "untrained": MiniBERT(
             begun, dtype=model.dtype, seed=config.run.seed, unigram=unigram_counts(begun, token_corpus)
         ),
         **{name: getattr(baselines, name) for name in LABELS if hasattr(baselines, name)},
     }
-    results = {name: _score(LABELS[name], scorer, batches, told) for name, scorer in scorers.items()}
+    results = {name: _score(LABELS[name], scorers[name], batches, told) for name in LABELS if name in scorers}
     tokens = None
     if not quick:
         asked = [every_token(batch, tokenizer.special_ids) for batch in batches]

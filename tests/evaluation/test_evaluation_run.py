@@ -15,6 +15,7 @@ from mini_bert.data.tokens import open_tokens
 from mini_bert.evaluation.every_token import every_token
 from mini_bert.evaluation.masked_lm import evaluate_masked_lm
 from mini_bert.evaluation.run import LABELS, evaluate_run, some_documents
+from mini_bert.inference.kneser_ney import fit_kneser_ney
 from mini_bert.model.bert import MiniBERT
 
 WORDS = [
@@ -71,7 +72,7 @@ def test_one_table_with_everything_in_it(corpus):
     config, tokens = corpus
     model = MiniBERT(config.model, seed=11, tokenizer=tokens.tokenizer)
     told = []
-    result = evaluate_run(model, config, tokens, progress=lambda *now: told.append(now))
+    result = evaluate_run(model, config, tokens, progress=lambda *now: told.append(now), kneser_ney=True)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     lines = {line["name"]: line for line in result["table"]}
     assert list(lines) == list(LABELS)
@@ -83,12 +84,15 @@ def test_one_table_with_everything_in_it(corpus):
     assert lines["untrained"]["loss"] == pytest.approx(np.log(70), abs=0.1)
     assert lines["neighbours_and_shown"]["loss"] < lines["neighbours"]["loss"] < lines["bigram"]["loss"]
     assert lines["bigram"]["loss"] < lines["unigram"]["loss"] < lines["model"]["loss"]
+    ngrams = fit_kneser_ney(tokens.train.documents(), config.model.vocab_size)
+    assert lines["kneser_ney"]["loss"] == evaluate_masked_lm(ngrams, batches).loss
+    assert lines["kneser_ney"]["loss"] < lines["unigram"]["loss"]
     for line in result["differences"]:
         assert line["loss"] == pytest.approx(lines["model"]["loss"] - lines[line["name"]]["loss"], rel=1e-9)
         assert line["interval"][0] < line["loss"] < line["interval"][1]
     assert result["baselines"]["n_tokens"] == tokens.train.n_tokens
     assert result["parameters"] == model.parameters.buffer.size
-    assert {what for what, *_ in told} == {"counting neighbours", "scoring: every token"} | {
+    assert {what for what, *_ in told} == {"counting neighbours", "counting 5-grams", "scoring: every token"} | {
         f"scoring: {label}" for label in LABELS.values()
     }
     rows = result["held_out"]["rows"]

@@ -1,0 +1,1 @@
+"""What has it learnt? Every measurement of one model, one behind another."""

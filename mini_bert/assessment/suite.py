@@ -1,0 +1,106 @@
+"""All measurements of a model, one behind another; what was measured before is not measured again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from mini_bert.assessment.kept_results import KeptResults
+from mini_bert.assessment.parts import PARTS, Part
+from mini_bert.assessment.subject import Subject
+from mini_bert.errors import DataError, InvalidInputError, MissingExtraError, nearest
+from mini_bert.machine import peak_bytes
+
+Done = Callable[[str, float], None]
+"""Told the title of a part that is done, and the seconds that it took."""
+
+
+def chosen_parts(only: Sequence[str], quick: bool) -> list[Part]:
+    """The parts of these names; without names all, or those of a quick look.
+
+    Raises:
+        InvalidInputError: there is no such part.
+    """
+    for name in only:
+        if name not in PARTS:
+            raise InvalidInputError("--only", got=repr(name), expected="names of parts", advice=nearest(name, PARTS))
+    return [part for part in PARTS.values() if (part.name in only if only else part.in_quick or not quick)]
+
+
+def assess(
+    subject: Subject,
+    parts: Collection[Part],
+    *,
+    again: bool = False,
+    done: Done = lambda title, seconds: None,
+) -> dict[str, Any]:
+    """Measure every part, or take it from what was kept.
+
+    A part whose data are not to be had, that needs an extra which is not installed, or a head which the model does not
+    have, is left out and says why; everything else that fails, fails.
+
+    Args:
+        subject: whom.
+        parts: which, in their order.
+        again: measure also what is known.
+        done: told of each part that was measured.
+
+    Returns:
+        Plain values for JSON, of kind `assessment`: `parts` lists `name`, `title`, and `result` or `left_out`.
+    """
+    begin = time.perf_counter()
+    kept = KeptResults(subject.sha256)
+    found = []
+    for part in parts:
+        measurement = _measurement(subject, part)
+        result = None if again else kept.read(measurement)
+        if result is None:
+            missing = [head for head in part.heads if head not in subject.model.config.heads]
+            if missing:
+                found.append(_left_out(part, f"The model has no head {', '.join(missing)}."))
+                continue
+            start = time.perf_counter()
+            try:
+                measured = part.measure(subject)
+            except (DataError, MissingExtraError) as error:
+                found.append(_left_out(part, str(error)))
+                continue
+            seconds = time.perf_counter() - start
+            result = {**measured, "part_seconds": seconds}
+            kept.keep(measurement, result)
+            done(part.title, seconds)
+        found.append({"name": part.name, "title": part.title, "result": result})
+    return {
+        "kind": "assessment",
+        "model": dict(subject.facts),
+        "quick": subject.quick,
+        "parts": found,
+        "seconds": time.perf_counter() - begin,
+        "peak_memory_bytes": peak_bytes(),
+    }
+
+
+def compare(assessments: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Several assessments side by side, of kind `comparison`."""
+    return {"kind": "comparison", "assessments": list(assessments)}
+
+
+def _left_out(part: Part, reason: str) -> dict[str, Any]:
+    return {"name": part.name, "title": part.title, "left_out": reason}
+
+
+def _measurement(subject: Subject, part: Part) -> dict[str, Any]:
+    """All that the result hangs on, beside the model."""
+    config = subject.config
+    text = {
+        "data": config.data.model_dump(mode="json"),
+        "mask_seed": config.evaluation.mask_seed,
+        "tasks": config.tasks.model_dump(mode="json"),
+    }
+    return {
+        "part": part.name,
+        "version": part.version,
+        "quick": subject.quick,
+        **(text if part.text else {}),
+    }
