@@ -167,7 +167,8 @@ class Finetuning:
             assert result.signal is not None
             raise Interrupted(result.run, result.signal)
         steps = config.train.evaluate_every
-        records = [record for record in read_contents(result.run).of("evaluation") if record["step"] > 0]
+        contents = read_contents(result.run)
+        records = [record for record in contents.of("evaluation") if record["step"] > 0]
         epochs = [
             {"epoch": record["step"] // steps, "loss": record["loss"], "score": record["score"]} for record in records
         ]
@@ -177,7 +178,8 @@ class Finetuning:
         if not folder.is_dir():
             raise CheckpointError(str(folder), got="no such checkpoint", expected=f"that of the best epoch, {number}")
         save_pretrained(from_pretrained(folder), result.run / CHOSEN)
-        return Trial(result.run, seed, recipe, epochs, number, chosen["score"], float(result.train.get("seconds", 0.0)))
+        seconds = float(contents.of("train")[-1]["seconds"])
+        return Trial(result.run, seed, recipe, epochs, number, chosen["score"], seconds)
 
     def on_selection(self, model: MiniBERT) -> dict[str, float]:
         """Loss and score on what epochs and rates are chosen by."""
