@@ -1,21 +1,25 @@
-"""`mini-bert evaluate RUN`: how good is it, beside what counting alone can do?"""
+"""`mini-bert evaluate RUN`: what has it learnt, beside what can be had without it?"""
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from mini_bert.cli import CHECK_FAILED, DONE
+from mini_bert.cli import CHECK_FAILED, DONE, INTERRUPTED
 from mini_bert.cli.models import find_model
-from mini_bert.cli.options import ConfigOptions, Flag
+from mini_bert.cli.options import ConfigOptions, Flag, option
 from mini_bert.cli.results import print_result
 from mini_bert.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from mini_bert.assessment.parts import Part
     from mini_bert.config.schema import Config
-    from mini_bert.data.tokens import TokenCorpus
+    from mini_bert.model.bert import MiniBERT
 
 _OVERFIT_STEPS = 1000
 """Updates after which a batch counts as not learned; the smallest models need the most."""
@@ -26,54 +30,113 @@ def evaluate(
     options: Annotated[ConfigOptions, arg(name="")],
     *,
     quick: Flag = False,
+    only: Annotated[str | None, option("these parts alone, whole: masked_lm,pos,sst2", "PART,…")] = None,
+    compare: Annotated[str | None, option("another model beside it", "RUN")] = None,
+    task_file: Annotated[
+        Path | None, option("instead, score a fine-tuned model on a labelled .tsv, .csv or .jsonl", "FILE")
+    ] = None,
     overfit_one_batch: Flag = False,
+    again: Flag = False,
     json: Flag = False,
+    markdown: Flag = False,
+    latex: Flag = False,
 ) -> int:
-    """Score a model on held-out text beside n-gram baselines, on the very same hidden pieces.
+    """Measure what a model has learnt: one table, with what each figure has to be compared with.
 
-    RUN is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT. The text is what the run held
-    out of its corpus, unless --corpus names another one. The hidden pieces are the same for every model and baseline.
+    RUN is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT. Hidden pieces and perplexity
+    are those of the text that the run held out, unless --corpus names another one. Grammar, parts of speech, meaning,
+    facts and fine-tuning are of published sets (mini-bert data list), fetched when they are needed. What was measured
+    of a model is kept, so a second call is at once, and one that was stopped goes on.
 
     Examples:
-      mini-bert evaluate demo
-      mini-bert evaluate demo --quick --json
-      mini-bert evaluate demo --corpus novels
+      mini-bert evaluate demo --quick
+      mini-bert evaluate demo --only masked_lm
+      mini-bert evaluate demo --only pos,blimp --json
+      mini-bert evaluate demo --compare first --quick
+      mini-bert evaluate demo --corpus held_out.txt --only masked_lm,perplexity
+      mini-bert evaluate sentiment --task-file reviews.tsv
       mini-bert evaluate demo --overfit-one-batch
 
     Args:
         model: which model.
-        quick: 128 rows, baselines from 2 million tokens: seconds.
+        quick: part of each set, in less than a minute.
         overfit_one_batch: instead, whether a fresh model of this shape learns one batch by heart; exit code 1 if not.
-        json: the result as JSON.
+        again: measure also what is known.
+        json: everything as JSON.
+        markdown: tables in Markdown.
+        latex: tables in LaTeX.
     """
+    from mini_bert.assessment.suite import chosen_parts
+    from mini_bert.assessment.suite import compare as compared
+    from mini_bert.evaluation.finetuning import Interrupted
+
+    form = {"json": json, "markdown": markdown, "latex": latex}
+    if task_file is not None:
+        return _labelled(model, task_file, form)
+    if overfit_one_batch:
+        return _overfit(model, options, json)
+    names = [name.strip() for name in (only or "").split(",") if name.strip()]
+    parts = chosen_parts(names, quick)
+    try:
+        assessments = [
+            _assessed(name, options, parts, quick=quick, again=again) | ({"whole": True} if names else {})
+            for name in (model, compare)
+            if name is not None
+        ]
+    except Interrupted as stopped:
+        print("\nStopped; all is saved. The same command goes on.", file=sys.stderr)
+        return INTERRUPTED if stopped.signal == signal.SIGINT else 128 + stopped.signal
+    print_result(assessments[0] if compare is None else compared(assessments), **form)
+    return DONE
+
+
+def _assessed(name: str, options: ConfigOptions, parts: Sequence[Part], *, quick: bool, again: bool) -> dict[str, Any]:
+    from mini_bert.assessment.subject import Subject
+    from mini_bert.assessment.suite import assess
     from mini_bert.cli.progress import preparation
-    from mini_bert.evaluation.run import evaluate_run
+
+    folder, bert, config = _subject(name, options)
+    with preparation() as progress:
+        subject = Subject(name, folder, bert, config, quick, progress, config.run.threads)
+        return assess(
+            subject,
+            parts,
+            again=again,
+            done=lambda title, seconds: print(f"{title}: {seconds:.0f} s", file=sys.stderr, flush=True),
+        )
+
+
+def _labelled(name: str, file: Path, form: dict[str, bool]) -> int:
+    from mini_bert.data.task_sets.labelled import read_labelled
+    from mini_bert.evaluation.classification import classes_of, evaluate_labelled
+    from mini_bert.model.bert import MiniBERT
+
+    bert = MiniBERT.from_pretrained(find_model(name))
+    print_result(evaluate_labelled(bert, read_labelled(file, classes_of(bert))), **form)
+    return DONE
+
+
+def _subject(name: str, options: ConfigOptions) -> tuple[Path, MiniBERT, Config]:
+    """A model, its folder, and the configuration of its run."""
     from mini_bert.model.bert import MiniBERT
     from mini_bert.training.first_model import FIRST_VALUES
 
-    folder = find_model(model)
+    folder = find_model(name)
     bert = MiniBERT.from_pretrained(folder)
     if bert.tokenizer is None:
         raise InvalidInputError("RUN", got=f"{folder}, a model without a tokenizer", expected="vocab.txt beside it")
     config = _config_of(folder, options)
-    for name in options.settings.get("model", {}):
-        asked, found = getattr(config.model, name), getattr(bert.config, name)
+    for setting in options.settings.get("model", {}):
+        asked, found = getattr(config.model, setting), getattr(bert.config, setting)
         if asked != found:
             raise InvalidInputError(
-                f"--model.{name.replace('_', '-')}",
+                f"--model.{setting.replace('_', '-')}",
                 got=asked,
                 expected=f"{found}, as {folder} has it",
                 advice="Leave it out.",
             )
-    first = {name: getattr(config.model, name) for name in FIRST_VALUES}
-    config = config.model_copy(update={"model": bert.config.model_copy(update=first)})
-    with preparation() as progress:
-        tokens = _open(config, bert.tokenizer, progress)
-        if overfit_one_batch:
-            return _overfit(config, tokens, progress, json)
-        result = evaluate_run(bert, config, tokens, quick=quick, progress=progress)
-    print_result(result, json=json)
-    return DONE
+    first = {setting: getattr(config.model, setting) for setting in FIRST_VALUES}
+    return folder, bert, config.model_copy(update={"model": bert.config.model_copy(update=first)})
 
 
 def _config_of(folder: Path, options: ConfigOptions) -> Config:
@@ -82,27 +145,27 @@ def _config_of(folder: Path, options: ConfigOptions) -> Config:
     return options.load(*[str(of_run)] if of_run.is_file() else [])
 
 
-def _open(config: Config, tokenizer: Any, progress: Any) -> TokenCorpus:
-    from mini_bert.data.tokens import open_tokens
-
-    return open_tokens(config.data, config.tokenizer, config.model.vocab_size, tokenizer=tokenizer, progress=progress)
-
-
-def _overfit(config: Config, tokens: TokenCorpus, progress: Any, json: bool) -> int:
+def _overfit(name: str, options: ConfigOptions, json: bool) -> int:
+    from mini_bert.cli.progress import preparation
     from mini_bert.config.schema import CurriculumConfig, TasksConfig
     from mini_bert.data.batches import BatchStream
+    from mini_bert.data.tokens import open_tokens
     from mini_bert.evaluation.overfit import overfit_one_batch
     from mini_bert.model.tasks import with_task_heads
 
-    config = config.model_copy(update={"curriculum": CurriculumConfig()})  # one batch has no order
-    if not config.tasks.masked_lm:  # masks are what is learned by heart
-        config = with_task_heads(config.model_copy(update={"tasks": TasksConfig()}))
-    result = overfit_one_batch(
-        config,
-        BatchStream(tokens.train, config, tokens.tokenizer).batch(0),
-        _OVERFIT_STEPS,
-        threads=config.run.threads,
-        progress=lambda done, loss, accuracy: progress("learning one batch by heart", done, _OVERFIT_STEPS),
-    )
+    _, bert, config = _subject(name, options)
+    with preparation() as progress:
+        V = config.model.vocab_size
+        tokens = open_tokens(config.data, config.tokenizer, V, tokenizer=bert.tokenizer, progress=progress)
+        config = config.model_copy(update={"curriculum": CurriculumConfig()})  # one batch has no order
+        if not config.tasks.masked_lm:  # masks are what is learned by heart
+            config = with_task_heads(config.model_copy(update={"tasks": TasksConfig()}))
+        result = overfit_one_batch(
+            config,
+            BatchStream(tokens.train, config, tokens.tokenizer).batch(0),
+            _OVERFIT_STEPS,
+            threads=config.run.threads,
+            progress=lambda done, loss, accuracy: progress("learning one batch by heart", done, _OVERFIT_STEPS),
+        )
     print_result(result.to_dict(), json=json)
     return DONE if result.passed else CHECK_FAILED

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mini_bert.errors import DataError, nearest
+from mini_bert.reports.assessment import assessment_tables, comparison_table
 from mini_bert.reports.evaluation import differences_table, evaluation_table, overfit_table, tasks_table
 from mini_bert.reports.facts import facts_tables
 from mini_bert.reports.finetuning import (
@@ -43,6 +44,8 @@ TABLES: dict[str, Callable[[Result], list[Table]]] = {
         differences_table(result),
         *([tasks_table(result)] if result.get("tasks") else []),
     ],
+    "assessment": assessment_tables,
+    "comparison": lambda result: [comparison_table(result)],
     "overfit": lambda result: [overfit_table(result)],
     "projection": lambda result: [projection_table(result)],
     "numerics": numerics_tables,

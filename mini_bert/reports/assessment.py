@@ -1,0 +1,116 @@
+"""Everything that was measured of a model in one table; of several models, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mini_bert.reports.headlines import Headline, headlines
+from mini_bert.reports.neighbours import NEIGHBOURS
+from mini_bert.reports.quantities import duration, figures, memory
+from mini_bert.reports.table import NOTHING, Table
+
+Result = Mapping[str, Any]
+
+
+def assessment_table(result: Result) -> Table:
+    """A line a figure, its interval, the same network untrained, the best baseline, and a published neighbour."""
+    model = result["model"]
+    rows, notes = [], []
+    for part in result["parts"]:
+        if "left_out" in part:
+            notes.append(f"Not measured: {part['title']}. {part['left_out']}")
+            continue
+        for line in headlines(part):
+            neighbour = NEIGHBOURS.get(line.key)
+            name, floor = line.baseline or ("", None)
+            rows.append(
+                (
+                    line.what,
+                    _with_interval(line),
+                    _shown(line.untrained, line.unit),
+                    f"{_shown(floor, line.unit)} {name}".strip() if line.baseline else NOTHING,
+                    NOTHING if neighbour is None else f"{neighbour.figure} {neighbour.of} ({neighbour.source})",
+                )
+            )
+    notes.append(
+        f"{model['parameters']:,} parameters, trained on {', '.join(model['corpus'])}. "
+        f"± is the larger half of the 95 % interval. Took {duration(result['seconds'])} this time; "
+        f"peak memory {memory(result['peak_memory_bytes'])}."
+    )
+    notes.append(
+        "Published neighbours have other sizes, data and often another test set. --only PART shows a part whole."
+    )
+    title = f"What {model['name']} has learnt" + (
+        " (quick: parts of the sets, wide intervals)" if result["quick"] else ""
+    )
+    columns = ("", "model", "untrained", "without a model", "a published neighbour")
+    return Table(title, columns, tuple(rows), tuple(notes), left=(0, 3, 4))
+
+
+def comparison_table(result: Result) -> Table:
+    """The same figures of several models side by side."""
+    assessments = result["assessments"]
+    found: dict[str, dict[int, Headline]] = {}
+    for number, assessment in enumerate(assessments):
+        for part in assessment["parts"]:
+            for line in headlines(part) if "result" in part else ():
+                found.setdefault(line.key, {})[number] = line
+    rows = []
+    for lines in found.values():
+        first = next(iter(lines.values()))
+        cells = [_with_interval(lines[n]) if n in lines else NOTHING for n in range(len(assessments))]
+        rows.append((first.what, *cells, *([_difference(lines)] if len(assessments) == 2 else [])))
+    names = [assessment["model"]["name"] for assessment in assessments]
+    facts = "; ".join(f"{a['model']['name']}: {a['model']['parameters']:,} parameters" for a in assessments)
+    return Table(
+        " beside ".join(names),
+        ("", *names, *(["difference"] if len(names) == 2 else [])),
+        tuple(rows),
+        (
+            facts,
+            "± is the larger half of the 95 % interval of each; the two share their questions, so a difference is "
+            "better known than either.",
+        ),
+    )
+
+
+def assessment_tables(result: Result) -> list[Table]:
+    """The one table, and, of parts that were asked for by name, their own."""
+    from mini_bert.reports.pages import tables
+
+    whole = [
+        table
+        for part in result["parts"]
+        if result.get("whole") and "result" in part
+        for table in tables(part["result"])
+    ]
+    return [assessment_table(result), *whole]
+
+
+def _shown(value: float | None, unit: str) -> str:
+    if value is None:
+        return NOTHING
+    if unit == "%":
+        return f"{100 * value:.1f} %"
+    return figures(value) if unit == "ppl" else f"{value:.2f}"
+
+
+def _with_interval(line: Headline) -> str:
+    shown = _shown(line.value, line.unit)
+    if line.value is None or line.interval is None or None in line.interval:
+        return shown
+    low, high = line.interval
+    assert low is not None
+    assert high is not None
+    reach = max(high - line.value, line.value - low)
+    if line.unit == "%":
+        return f"{100 * line.value:.1f} ± {100 * reach:.1f} %"
+    return f"{shown} ± {_shown(reach, line.unit)}"
+
+
+def _difference(lines: Mapping[int, Headline]) -> str:
+    if len(lines) < 2 or lines[0].value is None or lines[1].value is None:
+        return NOTHING
+    difference = lines[1].value - lines[0].value
+    return f"{100 * difference:+.1f}" if lines[0].unit == "%" else f"{difference:+.2f}"

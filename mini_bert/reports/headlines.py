@@ -1,0 +1,239 @@
+"""Which figures of a result stand in the one table of an assessment? A line a figure, with what it is compared with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+Result = Mapping[str, Any]
+
+
+class Headline(NamedTuple):
+    """One figure of many."""
+
+    key: str
+    what: str
+    value: float | None
+    interval: Sequence[float | None] | None = None
+    untrained: float | None = None
+    baseline: tuple[str, float] | None = None
+    """The best that can be had without a model, and what it is."""
+    unit: str = "%"
+    """`%` of a share; `nats`; `ppl`, a perplexity; `ρ`, a correlation; empty: a plain number."""
+
+
+def headlines(part: Result) -> Iterator[Headline]:
+    """The figures of one part that stand in the table."""
+    result = part["result"]
+    return _OF_KIND[result["kind"]](part["name"], result)
+
+
+def _masked_lm(name: str, result: Result) -> Iterator[Headline]:
+    of = {line["name"]: line for line in result["table"]}
+    model, untrained = of["model"], of["untrained"]
+    floors = {key: line for key, line in of.items() if key not in ("model", "untrained")}
+    best = min(floors.values(), key=lambda line: line["loss"])
+    right = max(floors.values(), key=lambda line: line["top1"])
+    yield Headline(
+        f"{name}.loss",
+        "hidden pieces: loss",
+        model["loss"],
+        model["loss_interval"],
+        untrained["loss"],
+        (best["label"], best["loss"]),
+        "nats",
+    )
+    yield Headline(
+        f"{name}.perplexity",
+        "hidden pieces: perplexity",
+        model["perplexity"],
+        None,
+        untrained["perplexity"],
+        (best["label"], best["perplexity"]),
+        "ppl",
+    )
+    yield Headline(
+        f"{name}.top1",
+        "hidden pieces: first guess right",
+        model["top1"],
+        model["top1_interval"],
+        untrained["top1"],
+        (right["label"], right["top1"]),
+    )
+    yield Headline(
+        f"{name}.top5", "hidden pieces: among five guesses", model["top5"], model["top5_interval"], untrained["top5"]
+    )
+
+
+def _breakdown(name: str, result: Result) -> Iterator[Headline]:
+    calibration = result["calibration"]["model"]
+    if calibration is None:
+        return
+    floor = ("by chance alone", calibration["floor"])
+    yield Headline(f"{name}.calibration", "calibration error", calibration["error"], None, None, floor)
+
+
+def _pseudo_perplexity(name: str, result: Result) -> Iterator[Headline]:
+    for score in result["scores"]:
+        if (score["way"], score["per"]) in (("plain", "piece"), ("within_word", "word")):
+            way = "pseudo-perplexity a piece" if score["per"] == "piece" else "pseudo-perplexity a word, within words"
+            yield Headline(f"{name}.{score['per']}", way, score["perplexity"], score["interval"], None, None, "ppl")
+
+
+def _attention(name: str, result: Result) -> Iterator[Headline]:
+    shares = [head["share"] for head in result["heads"]]
+    yield Headline(f"{name}.share", "attention entropy, of the most possible", sum(shares) / len(shares))
+
+
+def _part_of_speech(name: str, result: Result) -> Iterator[Headline]:
+    of = {line["name"]: line for line in result["table"]}
+    model, majority = of["model"], of["majority_per_word"]
+    floor = ("commonest tag of the word", majority["accuracy"])
+    yield Headline(
+        name, "parts of speech, best layer", model["accuracy"], model["interval"], of["untrained"]["accuracy"], floor
+    )
+    unknown = ("commonest tag of all", majority["unknown"]["accuracy"])
+    yield Headline(
+        f"{name}.unknown",
+        "parts of speech, unknown words",
+        model["unknown"]["accuracy"],
+        model["unknown"]["interval"],
+        of["untrained"]["unknown"]["accuracy"],
+        unknown,
+    )
+    selectivity = result["control"]["selectivity"]
+    yield Headline(
+        f"{name}.selectivity", "parts of speech: selectivity", selectivity["difference"], selectivity["interval"]
+    )
+
+
+_SETS = {"blimp": "grammar: BLiMP", "linzen": "agreement: Linzen", "gulordava": "agreement: Gulordava"}
+_FLOORS = {"shorter": "fewer pieces", "unigram": "frequent pieces", "kneser_ney": "5-gram"}
+
+
+def _pairs(name: str, result: Result) -> Iterator[Headline]:
+    for one in result["sets"]:
+        total = one["total"]
+        floors = [("chance", result["chance"])]
+        floors += [(label, total[way]["accuracy"]) for way, label in _FLOORS.items() if way in total]
+        line, best = total["pll"], max(floors, key=lambda floor: floor[1])
+        what = _SETS.get(one["name"], one["name"])
+        yield Headline(one["name"], what, line["accuracy"], line["interval"], None, best)
+
+
+def _meaning(name: str, result: Result) -> Iterator[Headline]:
+    for part in result["results"]:
+        if part["kind"] == "word_similarity":
+            for one in part["sets"]:
+                if one["set"] in ("MEN-3000", "SimLex-999"):
+                    of = {score["by"]: score for score in one["spearman"]}
+                    ours, floor = of["static embeddings"], ("letters in common", of["letters in common"]["value"])
+                    untrained = of["untrained, static embeddings"]["value"]
+                    yield Headline(
+                        one["set"], f"words: {one['set']}", ours["value"], ours["interval"], untrained, floor, "ρ"
+                    )
+        elif part["kind"] == "analogies":
+            whole = next(group for group in part["groups"] if group["group"] == "all")
+            of = {score["by"]: score for score in whole["accuracy"]}
+            floor = ("nearest to c", of["nearest to c"]["value"])
+            yield Headline(
+                "analogies", "analogies, 3CosAdd", of["3CosAdd"]["value"], of["3CosAdd"]["interval"], None, floor
+            )
+        else:
+            for one in part["sets"]:
+                yield _sentences(one)
+
+
+def _sentences(one: Result) -> Headline:
+    of = {score["by"]: score for score in one["correlations"]}
+    last = [by for by in of if by.startswith("mean, layer") and not by.endswith("standardized")][-1]
+    ours = of[last]
+    untrained = next((score["spearman"] for by, score in of.items() if by.startswith("untrained, mean")), None)
+    floor = ("words in common", of["words in common"]["spearman"])
+    what = f"sentences: {one['set']}, {last}"
+    return Headline(one["set"], what, ours["spearman"], ours["spearman_interval"], untrained, floor, "ρ")
+
+
+def _facts(name: str, result: Result) -> Iterator[Headline]:
+    for one in result["sets"]:
+        of = {score["by"]: score for score in one["scores"]}
+        floor = ("majority answer", of["majority answer"]["top1"])
+        yield Headline(
+            f"{name}.{one['set']}",
+            f"facts: {one['set']}",
+            of["model"]["top1"],
+            of["model"]["top1_interval"],
+            None,
+            floor,
+        )
+        if "consistency" in one:
+            consistency = one["consistency"]
+            yield Headline(
+                f"{name}.consistency", "facts: same answer if asked anew", consistency["value"], consistency["interval"]
+            )
+
+
+def _composition(name: str, result: Result) -> Iterator[Headline]:
+    triples = {(line["edit"], line["by"]): line for line in result["edits"]["triples"]}
+    for edit in dict.fromkeys(edit for edit, _ in triples):
+        ours, untrained = triples[edit, "model"], triples[edit, "untrained"]
+        floor = ("words in common", triples[edit, "words in common"]["accuracy"])
+        yield Headline(
+            f"{name}.{edit}", f"composition: {edit}", ours["accuracy"], ours["interval"], untrained["accuracy"], floor
+        )
+
+
+def _stereotypes(name: str, result: Result) -> Iterator[Headline]:
+    for key, what in (
+        ("crows_pairs", "stereotypes: CrowS-Pairs (50 %: none seen)"),
+        ("winobias", "stereotypes: WinoBias"),
+    ):
+        whole = next(group for group in result[key]["groups"] if group["group"] == "all")
+        yield Headline(f"{name}.{key}", what, whole["share"], whole["interval"], None, ("no preference", 0.5))
+
+
+def _stability(name: str, result: Result) -> Iterator[Headline]:
+    lines = {(line["change"], line["by"]): line for line in result["lines"]}
+    for change in dict.fromkeys(change for change, _ in lines):
+        ours, untrained = lines[change, "model"], lines.get((change, "untrained"))
+        if ours.get("same_piece"):
+            same = untrained and untrained.get("same_piece")
+            what = f"same guess in spite of: {change}"
+            yield Headline(
+                f"{name}.{change}",
+                what,
+                ours["same_piece"]["value"],
+                ours["same_piece"]["interval"],
+                same["value"] if same else None,
+            )
+
+
+_METRICS = {"accuracy": "%", "f1": "%", "matthews": "", "spearman": "ρ", "pearson": "ρ"}
+
+
+def _finetuning(name: str, result: Result) -> Iterator[Headline]:
+    arms = {arm["name"]: arm for arm in result["arms"]}
+    ours, unit = arms["model"], _METRICS.get(result["metric"], "")
+    scratch = arms.get("from scratch")
+    words = result["bag_of_words"].get("score")
+    floor = None if words is None else ("bag of words", words)
+    seeds = len(ours["trials"])
+    interval = ours["interval"] if seeds > 1 else ours["trials"][0]["interval"]
+    what = f"fine-tuned: {result['task']}, {result['metric']}, {seeds} seed{'s' if seeds > 1 else ''}"
+    yield Headline(name, what, ours["mean"], interval, scratch and scratch["mean"], floor, unit)
+
+
+_OF_KIND: dict[str, Callable[[str, Result], Iterator[Headline]]] = {
+    "evaluation": _masked_lm,
+    "masked_lm_breakdown": _breakdown,
+    "pseudo_perplexity": _pseudo_perplexity,
+    "attention_entropy": _attention,
+    "part_of_speech": _part_of_speech,
+    "minimal_pairs": _pairs,
+    "meaning": _meaning,
+    "facts": _facts,
+    "composition": _composition,
+    "stereotypes": _stereotypes,
+    "stability": _stability,
+    "finetuning": _finetuning,
+}
