@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,13 @@ import pytest
 from labelled_toy import TOKENIZER, masked_batches, nearness, sentiment, small_model
 
 from mini_bert.data.task_sets.labelled import LabelledExample, LabelledSet
-from mini_bert.errors import InvalidInputError, MissingExtraError, NonFiniteError
+from mini_bert.errors import DataError, InvalidInputError, MiniBertError, MissingExtraError, NonFiniteError
 from mini_bert.evaluation.bag_of_words import bag_of_words
 from mini_bert.evaluation.classification import classes_of, evaluate_labelled, scores
 from mini_bert.evaluation.error_patterns import error_patterns, has_negation, worst_cases
 from mini_bert.evaluation.forgetting import measure_catastrophic_forgetting, with_old_head
 from mini_bert.evaluation.masked_lm import evaluate_masked_lm
+from mini_bert.evaluation.task_file import evaluate_task_file
 from mini_bert.reports.pages import tables
 
 
@@ -211,3 +213,21 @@ def test_models_of_other_shape_or_without_the_head_are_refused() -> None:
         with_old_head(small_model(), small_model(heads=("classifier",), intermediate_size=24))
     with pytest.raises(Exception, match="mlm"):
         with_old_head(small_model(heads=("classifier",)), small_model(heads=("classifier",)))
+
+
+# --- a file of one's own ----------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_scored_by_the_models_own_names(tmp_path: Path) -> None:
+    model = small_model(heads=("classifier",), labels=("negative", "positive"))
+    lines = [f"{e.text}\t{('negative', 'positive')[int(e.label)]}" for e in sentiment(30).examples]
+    (tmp_path / "x.tsv").write_text("\n".join(["text\tlabel", *lines]))
+    result = evaluate_task_file(model, tmp_path / "x.tsv")
+    assert [part["kind"] for part in result["results"]] == ["labelled", "error_patterns"]
+    assert result["results"][0]["score"] == evaluate_labelled(model, sentiment(30))["score"]
+    assert len(tables(result)) == 3
+    (tmp_path / "x.tsv").write_text("text\tlabel\nfine\tneutral\n")
+    with pytest.raises(DataError, match=r"neutral.*negative, positive"):
+        evaluate_task_file(model, tmp_path / "x.tsv")
+    with pytest.raises(MiniBertError, match="classifier"):
+        evaluate_task_file(small_model(), tmp_path / "x.tsv")

@@ -1,0 +1,36 @@
+"""A fine-tuned model on a labelled file of the user's own: scores, where it errs, and its worst cases."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mini_bert.data.task_sets.labelled import read_labelled
+from mini_bert.evaluation.classification import classes_of, model_outputs, scores
+from mini_bert.evaluation.error_patterns import error_patterns
+
+if TYPE_CHECKING:
+    from mini_bert.model.bert import MiniBERT
+
+
+def evaluate_task_file(
+    model: MiniBERT, path: str | Path, told: Callable[[int], None] = lambda done: None
+) -> dict[str, Any]:
+    """Plain values for JSON: `results`, of the kinds `labelled` and `error_patterns`.
+
+    Args:
+        model: with the head `classifier` and a tokenizer.
+        path: .tsv, .csv or .jsonl, with the model's names of classes, or their numbers, as labels.
+        told: how many texts are done.
+
+    Raises:
+        InvalidInputError: the model lacks head or tokenizer.
+        DataError: the file cannot be read so, or has a label that the model does not know.
+        NonFiniteError: it overflows.
+    """
+    model.parameters.require_head("classifier")
+    examples = read_labelled(path, classes_of(model))
+    outputs = model_outputs(model, examples, told)
+    assert model.tokenizer is not None
+    return {"results": [scores(outputs, examples), error_patterns(outputs, examples, model.tokenizer)]}
