@@ -96,7 +96,7 @@ def _train_and_show(config: Config, ranks: Ranks, *, json: bool) -> int:
         with preparation() as progress:
             measured = closing_report(result, config, tokens, in_flight, progress)
     except KeyboardInterrupt:
-        hint = f"score it with: {command()} evaluate {result.run}"
+        hint = f"score it with: {command()} evaluate {result.run} --only masked_lm"
         print(f"\nTrained, and saved in {result.checkpoint}; {hint}", file=sys.stderr)
         raise
     print_result(measured, json=json)

@@ -97,14 +97,21 @@ def test_the_commands_under_what_to_try_next_work(trained, monkeypatch, cache, c
     assert main(["fill-mask", "first", "the [MASK] ran."]) == 0
     assert main(["tokenizer", "explain", "first", "unbelievable"]) == 0
     capsys.readouterr()
-    assert main(["evaluate", "first", "--quick", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out)
+    assert main(["evaluate", "first", "--quick", "--only", "masked_lm", "--json"]) == 0
+    result = _masked_lm(capsys.readouterr().out)
     losses = {line["name"]: line["loss"] for line in result["table"]}
     shown = re.search(r"Mini-BERT +(\d\.\d{2}) ±", out)
     assert losses["model"] == pytest.approx(float(shown[1]), abs=6e-3)
     assert len({(line["n_masked"], line["n_rows"]) for line in result["table"]}) == 1
-    assert main(["evaluate", "first"]) == 0
-    assert "Mini-BERT" in capsys.readouterr().out
+    assert main(["evaluate", "first", "--only", "masked_lm"]) == 0
+    shown = capsys.readouterr().out
+    assert "What first has learnt" in shown
+    assert "left and right neighbour" in shown
+
+
+def _masked_lm(out):
+    (part,) = json.loads(out)["parts"]
+    return part["result"]
 
 
 def test_evaluate_refuses_a_shape_that_the_model_does_not_have(trained, monkeypatch, cache, capsys):
@@ -120,8 +127,13 @@ def test_evaluate_can_score_another_corpus(trained, monkeypatch, cache, capsys):
     monkeypatch.chdir(folder)
     monkeypatch.setenv("MINI_BERT_CACHE", str(cache))
     (folder / "other.txt").write_text(_text(900)[::-1])
-    assert main(["evaluate", "first", "--quick", "--json", "--corpus", "other.txt"]) == 0
-    assert json.loads(capsys.readouterr().out)["held_out"]["corpus"] == ["other.txt"]
+    words = ["evaluate", "first", "--quick", "--only", "masked_lm", "--json"]
+    assert main(words) == 0
+    own = _masked_lm(capsys.readouterr().out)
+    assert main([*words, "--corpus", "other.txt"]) == 0
+    other = _masked_lm(capsys.readouterr().out)
+    assert (own["held_out"]["corpus"], other["held_out"]["corpus"]) == (["text.txt"], ["other.txt"])
+    assert own["table"][0]["loss"] != other["table"][0]["loss"]
 
 
 def test_a_batch_that_is_not_learned_by_heart_is_a_failed_check(trained, monkeypatch, cache, capsys):

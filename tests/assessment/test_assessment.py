@@ -1,0 +1,147 @@
+"""Is everything measured once, and is what cannot be measured left out with its reason?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from worded_bert import worded_bert
+
+from mini_bert.assessment.kept_results import KeptResults
+from mini_bert.assessment.parts import PARTS, Part
+from mini_bert.assessment.subject import Subject
+from mini_bert.assessment.suite import assess, chosen_parts, compare
+from mini_bert.config.schema import Config, DataConfig
+from mini_bert.data.sources import SOURCES
+from mini_bert.errors import DataError, InvalidInputError, MissingExtraError
+from mini_bert.model.bert import MiniBERT
+
+
+@pytest.fixture
+def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MINI_BERT_CACHE", str(tmp_path / "cache"))
+
+    def make(model: MiniBERT | None = None, quick: bool = True, corpus: str = "text.txt") -> Subject:
+        model = model or worded_bert()
+        config = Config(model=model.config, data=DataConfig(corpus=(corpus,)))
+        return Subject("mine", tmp_path, model, config, quick, lambda what, done, total: None)
+
+    return make
+
+
+class Counted:
+    """A measurement that says how often it was made."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self, subject: Subject) -> dict[str, Any]:
+        self.times += 1
+        return {"kind": "counted", "times": self.times}
+
+
+def test_what_is_known_is_not_measured_again(subject) -> None:
+    counted = Counted()
+    part = Part("counted", "counting", counted)
+    told: list[str] = []
+    first = assess(subject(), [part], done=lambda title, seconds: told.append(title))
+    second = assess(subject(), [part], done=lambda title, seconds: told.append(title))
+    assert counted.times == 1
+    assert told == ["counting"]
+    assert first["parts"] == second["parts"]
+    assert json.loads(json.dumps(first)) == first
+    assert assess(subject(), [part], again=True)["parts"][0]["result"]["times"] == 2
+    assert assess(subject(), [part])["parts"][0]["result"]["times"] == 2
+
+
+@pytest.mark.parametrize(
+    ("other", "measured"),
+    [
+        ({"quick": False}, 2),
+        ({"model": worded_bert(seed=1)}, 2),
+        ({"model": worded_bert(hidden_dropout_prob=0.5)}, 2),
+        ({"corpus": "other.txt"}, 1),
+        ({}, 1),
+    ],
+)
+def test_another_model_or_depth_is_another_measurement(subject, other, measured) -> None:
+    counted = Counted()
+    part = Part("counted", "counting", counted)
+    assess(subject(), [part])
+    assess(subject(**other), [part])
+    assert counted.times == measured
+
+
+def test_what_reads_the_text_is_measured_anew_on_another_text(subject) -> None:
+    counted = Counted()
+    part = Part("counted", "counting", counted, text=True)
+    assess(subject(), [part])
+    assess(subject(corpus="other.txt"), [part])
+    assert counted.times == 2
+    assess(subject(), [part._replace(version=2)])
+    assert counted.times == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DataError("data set 'blimp'", got="no network", expected="the file"),
+        MissingExtraError("scikit-learn", got="not installed", expected="the extra probes"),
+    ],
+)
+def test_what_is_not_to_be_had_is_left_out_and_the_rest_measured(subject, error) -> None:
+    def missing(subject: Subject) -> dict[str, Any]:
+        raise error
+
+    counted = Counted()
+    found = assess(subject(), [Part("missing", "not there", missing), Part("counted", "counting", counted)])
+    assert found["parts"][0] == {"name": "missing", "title": "not there", "left_out": str(error)}
+    assert found["parts"][1]["result"]["times"] == 1
+    again = Part("missing", "there now", Counted())
+    assert assess(subject(), [again])["parts"][0]["result"]["times"] == 1
+
+
+def test_other_errors_are_not_hidden(subject) -> None:
+    def broken(subject: Subject) -> dict[str, Any]:
+        raise InvalidInputError("rows", got="none", expected="some")
+
+    with pytest.raises(InvalidInputError, match="rows"):
+        assess(subject(), [Part("broken", "broken", broken)])
+
+
+def test_a_head_that_the_model_does_not_have_is_named(subject) -> None:
+    model = worded_bert(heads=("classifier",))
+    found = assess(subject(model), [Part("counted", "counting", Counted(), heads=("mlm",))])
+    assert found["parts"][0]["left_out"] == "The model has no head mlm."
+
+
+def test_a_kept_result_that_was_damaged_is_measured_again(subject) -> None:
+    counted = Counted()
+    part = Part("counted", "counting", counted)
+    mine = subject()
+    assess(mine, [part])
+    (file,) = Path(KeptResults(mine.sha256)._folder).glob("*.json")
+    file.write_text(file.read_text()[:-20])
+    assess(mine, [part])
+    assert counted.times == 2
+
+
+def test_parts_are_chosen_by_name() -> None:
+    assert [part.name for part in chosen_parts(["sst2", "pos"], quick=True)] == ["pos", "sst2"]
+    assert chosen_parts([], quick=False) == list(PARTS.values())
+    assert "cola" not in {part.name for part in chosen_parts([], quick=True)}
+    with pytest.raises(InvalidInputError, match=r"'bimp'.*blimp"):
+        chosen_parts(["bimp"], quick=False)
+
+
+def test_every_data_set_of_a_part_is_registered() -> None:
+    assert {name for part in PARTS.values() for name in part.data} <= set(SOURCES)
+
+
+def test_compared_models_stand_side_by_side(subject) -> None:
+    part = Part("counted", "counting", Counted())
+    both = compare([assess(subject(), [part]), assess(subject(worded_bert(seed=2)), [part])])
+    assert both["kind"] == "comparison"
+    assert both["assessments"][0]["model"]["sha256"] != both["assessments"][1]["model"]["sha256"]
