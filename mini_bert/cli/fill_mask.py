@@ -9,6 +9,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from mini_bert.cli.models import find_model
 from mini_bert.cli.texts import texts_or_lines
+from mini_bert.model.shipped import DEFAULT
 
 if TYPE_CHECKING:
     from mini_bert.model.bert import Prediction
@@ -18,7 +19,7 @@ _BAR = 24
 
 
 def fill_mask(
-    model: Positional[Annotated[str, arg(metavar="MODEL")]],
+    model: Positional[Annotated[str, arg(metavar="MODEL", help_behavior_hint="")]] = DEFAULT,
     texts: Positional[Annotated[tuple[str, ...], arg(metavar="TEXT…", help_behavior_hint="")]] = (),
     *,
     top_k: int = 5,
@@ -27,21 +28,24 @@ def fill_mask(
     """Fill the [MASK]s of a sentence: the likeliest pieces with their probabilities.
 
     MODEL is a run's name, the path of a checkpoint or of any Hugging Face folder of a BERT, or organisation/model on
-    the Hub.
+    the Hub; without it, the model that comes with the package.
 
     Examples:
+      mini-bert fill-mask 'The capital of France is [MASK].'
       mini-bert fill-mask demo 'Return the [MASK] of the list.'
       mini-bert fill-mask demo 'Open the [MASK] for [MASK].' --top-k 10
       mini-bert fill-mask demo --json < lines.txt
 
     Args:
-        model: which model.
+        model: which model; a text with a [MASK] is none.
         texts: sentences with one or several [MASK]s; `-`, or none: the lines of standard input.
         top_k: how many pieces to show for each [MASK].
         json: one JSON object a text.
     """
     from mini_bert.model.bert import MiniBERT
 
+    if "[MASK]" in model:
+        model, texts = DEFAULT, (model, *texts)
     bert = MiniBERT.from_pretrained(find_model(model))
     for number, text in enumerate(texts_or_lines(texts)):
         masks = bert.fill_mask(text, top_k=top_k)

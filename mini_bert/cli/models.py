@@ -1,12 +1,14 @@
-"""A MODEL argument: a path, the name of a run, or organisation/model on the Hugging Face Hub."""
+"""A MODEL argument: a path, the name of a run, a model that comes along, or organisation/model on the Hub."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from mini_bert.model.shipped import shipped_model
+
 
 def find_model(name: str) -> Path:
-    """The folder of a model; training code is imported only where the name is not itself a model folder.
+    """The folder of a model; training code is imported only where the name means a run, or something on the Hub.
 
     Raises:
         CheckpointError: there is no such model; the message names the nearest run.
@@ -15,6 +17,8 @@ def find_model(name: str) -> Path:
     path = Path(name)
     if (path / "config.json").is_file():
         return path
+    if (folder := shipped_model(name)) is not None and not path.exists() and not Path("runs", name).exists():
+        return folder
     from mini_bert.training.model_lookup import find_model as find_in_runs
 
     return find_in_runs(name)

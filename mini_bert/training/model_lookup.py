@@ -1,4 +1,4 @@
-"""What does a MODEL argument mean? A path first, then the name of a run, then a name on the Hugging Face Hub."""
+"""What does a MODEL argument mean? A path, the name of a run, a model that comes along, or a name on the Hub."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from mini_bert.errors import CheckpointError, nearest
 from mini_bert.interop import hub
+from mini_bert.model.shipped import shipped_model, shipped_models
 from mini_bert.training.checkpoint import newest_verified
 
 CHOSEN = "model"
@@ -15,8 +16,9 @@ CHOSEN = "model"
 def find_model(name: str | Path, runs: str | Path = "runs", argument: str = "MODEL") -> Path:
     """The model folder that `name` means: a folder with `config.json`, a run's folder, or a run's name in `runs`.
 
-    Of a run, it is the model that a fine-tuning has chosen, or the newest checkpoint that holds. What is neither and
-    looks like `organisation/model` is fetched from the Hugging Face Hub. `argument` is what an error names.
+    Of a run, it is the model that a fine-tuning has chosen, or the newest checkpoint that holds. What is neither may be
+    the name of a model that comes with the package; what looks like `organisation/model` is fetched from the Hugging
+    Face Hub. `argument` is what an error names.
 
     Raises:
         CheckpointError: there is no such model; near names are suggested.
@@ -30,6 +32,8 @@ def find_model(name: str | Path, runs: str | Path = "runs", argument: str = "MOD
             if (candidate / "checkpoints").is_dir():
                 chosen = candidate / CHOSEN
                 return chosen if (chosen / "config.json").is_file() else _newest(candidate)
+        if (folder := shipped_model(name)) is not None:
+            return folder
         if path.is_dir():
             got = f"{str(name)!r}, a folder without config.json"
             raise CheckpointError(argument, got=got, expected="a model folder")
@@ -38,7 +42,7 @@ def find_model(name: str | Path, runs: str | Path = "runs", argument: str = "MOD
     except OSError as error:  # a name that is too long, a folder that may not be entered
         got = f"{str(name)[:80]!r}: {error.strerror}"
         raise CheckpointError(argument, got=got, expected="a model folder that can be read") from error
-    known = sorted(folder.parent.name for folder in runs.glob("*/checkpoints"))
+    known = sorted({*(folder.parent.name for folder in runs.glob("*/checkpoints")), *shipped_models()})
     raise CheckpointError(
         argument,
         got=f"{str(name)!r}, which is neither a folder nor a run in {runs}",

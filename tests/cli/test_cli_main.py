@@ -80,7 +80,7 @@ def test_an_unknown_option_is_answered_with_the_nearest(capsys, words, hint):
 
 
 @pytest.mark.parametrize(
-    "words", [["config", "show", "--train.lr", "fast"], ["config", "show", "--train.lr"], ["fill-mask"]]
+    "words", [["config", "show", "--train.lr", "fast"], ["config", "show", "--train.lr"], ["convert"]]
 )
 def test_a_wrong_or_missing_value_is_bad_input(capsys, words):
     assert main(words) == 2

@@ -47,6 +47,17 @@ def test_fill_mask_gives_the_probabilities_of_the_models_own_logits(capsys, fold
         assert [entry["probability"] for entry in mask] == pytest.approx(sorted(probs, reverse=True), abs=1e-6)
 
 
+def test_fill_mask_without_a_model_takes_the_one_that_comes_along(capsys, folder, standard_input, monkeypatch):
+    from mini_bert.model import shipped
+
+    assert main(["fill-mask", str(folder), "the [MASK].", "[MASK] sat", "--json"]) == 0
+    named = capsys.readouterr().out
+    monkeypatch.setattr(shipped, "FOLDER", folder.parent)
+    monkeypatch.setattr("mini_bert.cli.fill_mask.DEFAULT", folder.name)
+    assert main(["fill-mask", "the [MASK].", "[MASK] sat", "--json"]) == 0
+    assert capsys.readouterr().out == named
+
+
 def test_fill_mask_prints_each_mask_of_each_text(capsys, folder):
     assert main(["fill-mask", str(folder), "the [MASK].", "[MASK] [MASK]", "--top-k", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
