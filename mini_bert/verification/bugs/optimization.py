@@ -11,7 +11,7 @@ _EQUATIONS = "tests/optim/test_optim_equations.py"
 _SCHEDULE = "tests/optim/test_optim_schedule_ends.py"
 _STEP = "tests/training/test_step_parts.py"
 _RESUMED = "tests/training/test_training_optimizers.py::test_a_run_that_is_stopped_and_resumed_ends_the_same"
-_LOADED = "    state.model.tokenizer = tokens.tokenizer\n"
+_LOADED = "    state.model.tokenizer = material.tokenizer\n"
 
 _CORRECTIONS = """    step_size = lr / (1.0 - beta1**step)
     root_correction = 1.0 / math.sqrt(1.0 - beta2**step)

@@ -29,7 +29,7 @@ _ALL_ALIKE = """        stream = RandomStream(seed, f"initialization/{row.name}"
 """
 _STEPS_DONE = '    """Steps done, the skipped ones included: it numbers batches and random draws."""\n'
 _BEFORE_THE_STEPS = "    saved = _save(course, journal, in_turn=True) if course.branched else None\n"
-_LOADED = "    state.model.tokenizer = tokens.tokenizer\n"
+_LOADED = "    state.model.tokenizer = material.tokenizer\n"
 
 BUGS: tuple[Bug, ...] = (
     Bug(
