@@ -134,6 +134,14 @@ def _attention(subject: Subject) -> Result:
     return compute_attention_entropy(subject.model, batches[: 2 if subject.quick else None])
 
 
+def _efficiency(subject: Subject) -> Result:
+    from mini_bert.data.batches import held_out_batches
+    from mini_bert.evaluation.efficiency import measure_efficiency
+
+    batches = held_out_batches(subject.tokens.held_out, subject.config, subject.tokens.tokenizer)
+    return measure_efficiency(subject.model, batches[:4], subject.config, threads=subject.threads)
+
+
 PARTS: dict[str, Part] = {
     part.name: part
     for part in (
@@ -141,6 +149,7 @@ PARTS: dict[str, Part] = {
         Part("breakdown", "which hidden pieces", _breakdown, ("ud-ewt",), text=True, in_quick=False),
         Part("perplexity", "pseudo-perplexity", _pseudo_perplexity, text=True),
         Part("attention", "how widely heads look", _attention, text=True, heads=()),
+        Part("efficiency", "what it costs", _efficiency, text=True, heads=()),
         Part("pos", "parts of speech", _part_of_speech, ("ud-ewt",), heads=()),
         Part("blimp", "grammar: BLiMP", _pairs("blimp"), ("blimp",), text=True),
         Part(

@@ -62,6 +62,18 @@ def tasks_table(result: Mapping[str, Any]) -> Table:
     )
 
 
+def efficiency_table(result: Mapping[str, Any]) -> Table:
+    """What a model costs."""
+    training = result["training_flops"]
+    rows = (
+        ("parameters", f"{result['parameters']:,}"),
+        ("operations to encode a token", f"{result['flops_a_token']:,.0f}"),
+        ("operations of the training", "—" if training is None else f"{training:.3g}"),
+        (f"tokens encoded a second, {result['threads']} threads", f"{result['tokens_a_second']:,.0f}"),
+    )
+    return Table("What it costs", ("", ""), rows, (f"{result['processor']}. Operations of matrix products alone.",))
+
+
 def overfit_table(result: Mapping[str, Any]) -> Table:
     """Whether one batch was learned by heart."""
     row = (

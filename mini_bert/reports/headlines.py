@@ -19,7 +19,7 @@ class Headline(NamedTuple):
     baseline: tuple[str, float] | None = None
     """The best that can be had without a model, and what it is."""
     unit: str = "%"
-    """`%` of a share; `nats`; `ppl`, a perplexity; `ρ`, a correlation; empty: a plain number."""
+    """`%` of a share; `ppl`, three figures; `nats`, `ρ` (a correlation) and empty: two decimals."""
 
 
 def headlines(part: Result) -> Iterator[Headline]:
@@ -83,6 +83,15 @@ def _pseudo_perplexity(name: str, result: Result) -> Iterator[Headline]:
 def _attention(name: str, result: Result) -> Iterator[Headline]:
     shares = [head["share"] for head in result["heads"]]
     yield Headline(f"{name}.share", "attention entropy, of the most possible", sum(shares) / len(shares))
+
+
+def _efficiency(name: str, result: Result) -> Iterator[Headline]:
+    yield Headline(f"{name}.flops", "encoding: million operations a token", result["flops_a_token"] / 1e6, unit="")
+    speed = f"encoding: tokens a second, {result['threads']} threads"
+    yield Headline(f"{name}.speed", speed, result["tokens_a_second"], unit="ppl")
+    if result["training_flops"] is not None:
+        training = "training: 10¹⁵ operations in all"
+        yield Headline(f"{name}.training", training, result["training_flops"] / 1e15, unit="")
 
 
 def _part_of_speech(name: str, result: Result) -> Iterator[Headline]:
@@ -228,6 +237,7 @@ _OF_KIND: dict[str, Callable[[str, Result], Iterator[Headline]]] = {
     "masked_lm_breakdown": _breakdown,
     "pseudo_perplexity": _pseudo_perplexity,
     "attention_entropy": _attention,
+    "efficiency": _efficiency,
     "part_of_speech": _part_of_speech,
     "minimal_pairs": _pairs,
     "meaning": _meaning,

@@ -9,7 +9,14 @@ from typing import Any
 
 from mini_bert.errors import DataError, nearest
 from mini_bert.reports.assessment import assessment_tables, comparison_table
-from mini_bert.reports.evaluation import differences_table, evaluation_table, overfit_table, tasks_table
+from mini_bert.reports.attention import attention_entropy_table
+from mini_bert.reports.evaluation import (
+    differences_table,
+    efficiency_table,
+    evaluation_table,
+    overfit_table,
+    tasks_table,
+)
 from mini_bert.reports.facts import facts_tables
 from mini_bert.reports.finetuning import (
     error_tables,
@@ -46,6 +53,8 @@ TABLES: dict[str, Callable[[Result], list[Table]]] = {
     ],
     "assessment": assessment_tables,
     "comparison": lambda result: [comparison_table(result)],
+    "attention_entropy": lambda result: [attention_entropy_table(result)],
+    "efficiency": lambda result: [efficiency_table(result)],
     "overfit": lambda result: [overfit_table(result)],
     "projection": lambda result: [projection_table(result)],
     "numerics": numerics_tables,

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from mini_bert.reports.assessment import assessment_table, comparison_table
-from mini_bert.reports.headlines import headlines
+from mini_bert.reports.headlines import _OF_KIND, headlines
 from mini_bert.reports.neighbours import NEIGHBOURS
-from mini_bert.reports.pages import tables
+from mini_bert.reports.pages import TABLES, tables
 
 
 def scored(value: float, **more: Any) -> dict[str, Any]:
@@ -47,7 +47,24 @@ RESULTS: dict[str, dict[str, Any]] = {
             for way, per, p in (("plain", "piece", 50.0), ("plain", "word", 90.0), ("within_word", "word", 120.0))
         ],
     },
-    "attention": {"kind": "attention_entropy", "heads": [{"share": 0.2}, {"share": 0.6}]},
+    "attention": {
+        "kind": "attention_entropy",
+        "rows": 2,
+        "queries": 80,
+        "heads": [
+            {"layer": 0, "head": n, "entropy": 1.5, "interval": [1.4, 1.7], "share": share, "first": 0.1, "last": 0.25}
+            for n, share in enumerate((0.2, 0.6))
+        ],
+    },
+    "efficiency": {
+        "kind": "efficiency",
+        "parameters": 2_966_144,
+        "flops_a_token": 2_800_000.0,
+        "training_flops": 3.2e14,
+        "tokens_a_second": 51_240.0,
+        "threads": 2,
+        "processor": "a processor",
+    },
     "pos": {
         "kind": "part_of_speech",
         "table": [
@@ -189,6 +206,9 @@ ROWS = {
     "pseudo-perplexity a piece": ("50 ± 1", "—", "—"),
     "pseudo-perplexity a word, within words": ("120 ± 1", "—", "—"),
     "attention entropy, of the most possible": ("40.0 %", "—", "—"),
+    "encoding: million operations a token": ("2.80", "—", "—"),
+    "encoding: tokens a second, 2 threads": ("51,240", "—", "—"),
+    "training: 10¹⁵ operations in all": ("0.32", "—", "—"),
     "parts of speech, best layer": ("90.0 ± 3.0 %", "60.0 %", "86.0 % commonest tag of the word"),
     "parts of speech, unknown words": ("70.0 ± 3.0 %", "30.0 %", "31.0 % commonest tag of all"),
     "parts of speech: selectivity": ("25.0 ± 1.0 %", "—", "—"),
@@ -245,6 +265,16 @@ def test_parts_that_were_asked_for_are_shown_whole() -> None:
     assert [table.title for table in tables(result | {"whole": True})][1:] == [
         "Pseudo-perplexity of 100 pieces in 80 words"
     ]
+
+
+def test_every_kind_with_a_headline_has_a_table_of_its_own() -> None:
+    of_several = {"meaning"}
+    assert set(_OF_KIND) - of_several <= set(TABLES)
+    assert {RESULTS[part]["kind"] for part in RESULTS} == set(_OF_KIND)
+    (heads,) = tables(RESULTS["attention"])
+    assert heads.rows[1] == ("layer 0, head 1", "1.50 ± 0.20", "60.0 %", "10.0 %", "25.0 %")
+    (costs,) = tables(RESULTS["efficiency"])
+    assert costs.rows[3] == ("tokens encoded a second, 2 threads", "51,240")
 
 
 def test_two_models_side_by_side() -> None:

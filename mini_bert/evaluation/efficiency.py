@@ -1,0 +1,84 @@
+"""What does it cost? Parameters, arithmetic and time, to be set beside what the model can do.
+
+Arithmetic is that of the matrix products (`mini_bert.model.matrix_products`): of encoding a token, and of the whole
+training where its steps are known. Time is the median over blocks of rows, of encoding with as many threads as asked
+for; it belongs to the machine and its moment, all else to the model.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from mini_bert.batch import Batch
+from mini_bert.errors import InvalidInputError
+from mini_bert.machine import available_cores, processor_name
+from mini_bert.model.matrix_products import forward_flops, step_flops
+
+if TYPE_CHECKING:
+    from mini_bert.config.schema import Config
+    from mini_bert.model.bert import MiniBERT
+
+_ROWS_AT_ONCE = 16
+_BLOCKS = 9
+
+
+def measure_efficiency(
+    model: MiniBERT, batches: Sequence[Batch], config: Config | None = None, *, threads: int | None = None
+) -> dict[str, Any]:
+    """Parameters, multiplications and additions a token, and tokens encoded a second.
+
+    Args:
+        model: any.
+        batches: rows to encode; a few hundred are enough.
+        config: of its run; with `train.steps` in it, the arithmetic of the training is known too.
+        threads: that encode side by side; by default one a core.
+
+    Returns:
+        Plain values for JSON, of kind `efficiency`.
+
+    Raises:
+        InvalidInputError: no rows.
+    """
+    parts = [
+        batch.rows(start, min(start + _ROWS_AT_ONCE, len(batch.input_ids)))
+        for batch in batches
+        for start in range(0, len(batch.input_ids), _ROWS_AT_ONCE)
+    ]
+    if not parts:
+        raise InvalidInputError("batches", got="no row", expected="at least one")
+    shape, threads = model.config, threads or available_cores()
+    T = parts[0].input_ids.shape[1]
+
+    def encode(part: Batch) -> int:
+        model.encode(part.input_ids, part.attention_mask, part.token_type_ids)
+        return part.input_ids.size if part.attention_mask is None else int(part.attention_mask.sum())
+
+    speeds = []
+    with ThreadPoolExecutor(threads) as pool:
+        for block in range(_BLOCKS + 1):
+            chosen = [parts[(block * threads + place) % len(parts)] for place in range(threads)]
+            begin = time.perf_counter()
+            tokens = sum(pool.map(encode, chosen))
+            speeds.append(tokens / (time.perf_counter() - begin))
+    return {
+        "kind": "efficiency",
+        "parameters": int(model.parameters.buffer.size),
+        "flops_a_token": forward_flops(shape, 1, T, 0, last_block_rows=False) / T,
+        "training_flops": None if config is None else training_flops(config),
+        "tokens_a_second": median(speeds[1:]),
+        "threads": threads,
+        "processor": processor_name(),
+    }
+
+
+def training_flops(config: Config) -> float | None:
+    """Multiplications and additions of all steps of a training by masked language modelling; None: steps not known."""
+    train, T = config.train, config.model.max_position_embeddings
+    if train.steps is None or not config.tasks.masked_lm:
+        return None
+    masked = round(config.masking.rate * train.batch_size * T)
+    return float(train.steps) * step_flops(config.model, train.batch_size, T, masked)
