@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from mini_bert.assessment.kept_results import KeptResults
@@ -84,6 +84,15 @@ def assess(
 def compare(assessments: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Several assessments side by side, of kind `comparison`."""
     return {"kind": "comparison", "assessments": list(assessments)}
+
+
+def history(assessments: Mapping[int, dict[str, Any]]) -> dict[str, Any]:
+    """Assessments of one training by the steps that it had done, of kind `history`."""
+    return {
+        "kind": "history",
+        "steps": sorted(assessments),
+        "assessments": [assessments[n] for n in sorted(assessments)],
+    }
 
 
 def _left_out(part: Part, reason: str) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def evaluate(
     quick: Flag = False,
     only: Annotated[str | None, option("these parts alone, whole: masked_lm,pos,sst2", "PART,…")] = None,
     compare: Annotated[str | None, option("another model beside it", "RUN")] = None,
+    milestones: Flag = False,
     task_file: Annotated[
         Path | None, option("instead, score a fine-tuned model on a labelled .tsv, .csv or .jsonl", "FILE")
     ] = None,
@@ -54,6 +55,7 @@ def evaluate(
       mini-bert evaluate demo --only pos,blimp --json
       mini-bert evaluate demo --compare first --quick
       mini-bert evaluate demo --corpus held_out.txt --only masked_lm,perplexity
+      mini-bert evaluate reference --milestones --only masked_lm,pos,blimp
       mini-bert evaluate sentiment --task-file reviews.tsv
       mini-bert evaluate demo --overfit-one-batch
 
@@ -61,12 +63,13 @@ def evaluate(
         model: which model.
         quick: part of each set, in less than a minute.
         overfit_one_batch: instead, whether a fresh model of this shape learns one batch by heart; exit code 1 if not.
+        milestones: also the models that the run kept on its way (train.milestones), side by side.
         again: measure also what is known.
         json: everything as JSON.
         markdown: tables in Markdown.
         latex: tables in LaTeX.
     """
-    from mini_bert.assessment.suite import chosen_parts
+    from mini_bert.assessment.suite import chosen_parts, history
     from mini_bert.assessment.suite import compare as compared
     from mini_bert.evaluation.finetuning import Interrupted
 
@@ -78,6 +81,13 @@ def evaluate(
     names = [name.strip() for name in (only or "").split(",") if name.strip()]
     parts = chosen_parts(names, quick)
     try:
+        if milestones:
+            steps = _steps_of(model)
+            assessed = {
+                step: _assessed(str(folder), options, parts, quick=quick, again=again) for step, folder in steps.items()
+            }
+            print_result(history(assessed), **form)
+            return DONE
         assessments = [
             _assessed(name, options, parts, quick=quick, again=again) | ({"whole": True} if names else {})
             for name in (model, compare)
@@ -106,13 +116,28 @@ def _assessed(name: str, options: ConfigOptions, parts: Sequence[Part], *, quick
         )
 
 
+def _steps_of(name: str) -> dict[int, Path]:
+    """The models that a run kept on its way, and its newest."""
+    from mini_bert.training.checkpoint_folders import step_of
+    from mini_bert.training.milestones import milestones
+
+    newest = find_model(name)
+    found = milestones(newest.parent.parent) if newest.parent.name == "checkpoints" else {}
+    if not found:
+        raise InvalidInputError(
+            "--milestones",
+            got=f"{name}, of which no model was kept on the way",
+            expected="a run with train.milestones",
+            advice="Train one: mini-bert pretrain --train.milestones 0 100 1000.",
+        )
+    return dict(sorted({**found, step_of(newest): newest}.items()))
+
+
 def _labelled(name: str, file: Path, form: dict[str, bool]) -> int:
-    from mini_bert.data.task_sets.labelled import read_labelled
-    from mini_bert.evaluation.classification import classes_of, evaluate_labelled
+    from mini_bert.evaluation.task_file import evaluate_task_file
     from mini_bert.model.bert import MiniBERT
 
-    bert = MiniBERT.from_pretrained(find_model(name))
-    print_result(evaluate_labelled(bert, read_labelled(file, classes_of(bert))), **form)
+    print_result(evaluate_task_file(MiniBERT.from_pretrained(find_model(name)), file), **form)
     return DONE
 
 

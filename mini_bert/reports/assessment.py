@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mini_bert.reports.headlines import Headline, headlines
@@ -51,15 +51,10 @@ def assessment_table(result: Result) -> Table:
 def comparison_table(result: Result) -> Table:
     """The same figures of several models side by side."""
     assessments = result["assessments"]
-    found: dict[str, dict[int, Headline]] = {}
-    for number, assessment in enumerate(assessments):
-        for part in assessment["parts"]:
-            for line in headlines(part) if "result" in part else ():
-                found.setdefault(line.key, {})[number] = line
     rows = []
-    for lines in found.values():
-        first = next(iter(lines.values()))
+    for lines in _side_by_side(assessments):
         cells = [_with_interval(lines[n]) if n in lines else NOTHING for n in range(len(assessments))]
+        first = next(iter(lines.values()))
         rows.append((first.what, *cells, *([_difference(lines)] if len(assessments) == 2 else [])))
     names = [assessment["model"]["name"] for assessment in assessments]
     facts = "; ".join(f"{a['model']['name']}: {a['model']['parameters']:,} parameters" for a in assessments)
@@ -73,6 +68,34 @@ def comparison_table(result: Result) -> Table:
             "better known than either.",
         ),
     )
+
+
+def history_table(result: Result) -> Table:
+    """The same figures after more and more steps of one training."""
+    steps, assessments = result["steps"], result["assessments"]
+    rows = []
+    for lines in _side_by_side(assessments):
+        last = lines[max(lines)]
+        cells = [_shown(lines[n].value, lines[n].unit) if n in lines else NOTHING for n in range(len(steps))]
+        floor = f"{_shown(last.baseline[1], last.unit)} {last.baseline[0]}" if last.baseline else NOTHING
+        rows.append((last.what, *cells, floor))
+    return Table(
+        f"What {assessments[-1]['model']['name']} has learnt after so many steps",
+        ("", *(f"{step:,}" for step in steps), "without a model"),
+        tuple(rows),
+        ("Step 0 is the model before it has learned anything.",) if 0 in steps else (),
+        left=(0, len(steps) + 1),
+    )
+
+
+def _side_by_side(assessments: Sequence[Result]) -> list[dict[int, Headline]]:
+    """For each figure, what each assessment that has it says of it."""
+    found: dict[str, dict[int, Headline]] = {}
+    for number, assessment in enumerate(assessments):
+        for part in assessment["parts"]:
+            for line in headlines(part) if "result" in part else ():
+                found.setdefault(line.key, {})[number] = line
+    return list(found.values())
 
 
 def assessment_tables(result: Result) -> list[Table]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mini_bert.errors import DataError, nearest
-from mini_bert.reports.assessment import assessment_tables, comparison_table
+from mini_bert.reports.assessment import assessment_tables, comparison_table, history_table
 from mini_bert.reports.attention import attention_entropy_table
 from mini_bert.reports.evaluation import (
     differences_table,
@@ -53,6 +53,7 @@ TABLES: dict[str, Callable[[Result], list[Table]]] = {
     ],
     "assessment": assessment_tables,
     "comparison": lambda result: [comparison_table(result)],
+    "history": lambda result: [history_table(result)],
     "attention_entropy": lambda result: [attention_entropy_table(result)],
     "efficiency": lambda result: [efficiency_table(result)],
     "overfit": lambda result: [overfit_table(result)],

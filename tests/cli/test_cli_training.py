@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import math
 import os
 import re
 import signal
@@ -134,6 +135,21 @@ def test_evaluate_can_score_another_corpus(trained, monkeypatch, cache, capsys):
     other = _masked_lm(capsys.readouterr().out)
     assert (own["held_out"]["corpus"], other["held_out"]["corpus"]) == (["text.txt"], ["other.txt"])
     assert own["table"][0]["loss"] != other["table"][0]["loss"]
+
+
+def test_evaluate_shows_how_a_run_has_learned(here, capsys):
+    words = ["pretrain", *SMALL, "--corpus", "text.txt", "--run", "kept", "--train.steps", "20"]
+    assert main([*words, "--train.milestones", "0", "10"]) == 0
+    assert main([*words[:-4], "--run", "plain", "--train.steps", "2"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "kept", "--milestones", "--quick", "--only", "masked_lm", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["steps"] == [0, 10, 20]
+    losses = [one["parts"][0]["result"]["table"][0]["loss"] for one in shown["assessments"]]
+    assert losses[0] == pytest.approx(math.log(120), abs=0.1)
+    assert losses[0] > losses[1] > losses[2]
+    assert main(["evaluate", "plain", "--milestones", "--quick"]) == 2
+    assert "no model was kept on the way" in capsys.readouterr().err
 
 
 def test_a_batch_that_is_not_learned_by_heart_is_a_failed_check(trained, monkeypatch, cache, capsys):

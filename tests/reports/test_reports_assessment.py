@@ -287,3 +287,12 @@ def test_two_models_side_by_side() -> None:
     assert rows["grammar: BLiMP"] == ("60.0 ± 3.0 %", "65.0 ± 3.0 %", "+5.0")
     assert rows["hidden pieces: loss"] == ("4.00 ± 0.10", "4.00 ± 0.10", "+0.00")
     assert rows["parts of speech, best layer"] == ("90.0 ± 3.0 %", "—", "—")
+
+
+def test_one_model_after_more_and_more_steps() -> None:
+    untrained = {**RESULTS["blimp"], "sets": [{"name": "blimp", "total": {"pll": scored(0.5)}}]}
+    first = assessment("mine", blimp=untrained)
+    table = tables({"kind": "history", "steps": [0, 1000], "assessments": [first, assessment()]})[0]
+    assert table.columns == ("", "0", "1,000", "without a model")
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["grammar: BLiMP"] == ("50.0 %", "60.0 %", "55.0 % 5-gram")
