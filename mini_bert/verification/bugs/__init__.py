@@ -22,6 +22,7 @@ from mini_bert.verification.bugs import (
     normalization,
     optimization,
     positions,
+    probes,
     rates,
     tasks,
     training,
@@ -45,6 +46,7 @@ FAMILIES = (
     data,
     masking,
     tasks,
+    probes,
     evaluation,
 )
 """The files of the zoo, in the order in which a batch meets them."""
