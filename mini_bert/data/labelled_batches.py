@@ -11,7 +11,6 @@ distances between the others, so that each shard gets its share.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from mini_bert.batch import Batch, Question
 from mini_bert.data.order import exchanged_rows
+from mini_bert.data.text_rows import TextRow, padded, text_row
 from mini_bert.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -34,8 +34,7 @@ REPLAYED = 4
 class LabelledStream:
     """The training batches of a fine-tuning.
 
-    Fields: `rows_per_epoch`, `steps_per_epoch`; `tokens`, of an epoch, specials included; `cut`, how many rows were too
-    long; `steps`, those of the run.
+    Fields: `rows_per_epoch`, `steps_per_epoch`; `tokens`, of an epoch, specials included; `steps`, those of the run.
 
     Args:
         examples: what is learned.
@@ -49,17 +48,18 @@ class LabelledStream:
     def __init__(
         self, examples: LabelledSet, config: Config, tokenizer: WordPiece, replay: BatchStream | None = None
     ) -> None:
-        self._rows = labelled_rows(examples, tokenizer, config.model.max_position_embeddings)
+        T = config.model.max_position_embeddings
+        self._rows = [_compact(text_row(tokenizer, e.text, e.pair, length=T)) for e in examples.examples]
         self._task = "regression" if examples.regression else "classification"
         self._weight = getattr(config.tasks, self._task)
         self._labels = examples.labels
         self._pad, self._seed = tokenizer.pad_id, config.run.seed
-        self._by_length = np.argsort([len(ids) for ids, _ in self._rows], kind="stable")
+        self._by_length = np.argsort([len(row.ids) for row in self._rows], kind="stable")
         self._replay, self._masked_weight = replay, config.tasks.masked_lm
         self.batch_size = config.train.batch_size
         self.rows_per_epoch = len(self._rows)
         self.steps_per_epoch = -(-self.rows_per_epoch // self.batch_size)
-        self.tokens = sum(len(ids) for ids, _ in self._rows)
+        self.tokens = sum(len(row.ids) for row in self._rows)
         self.steps = config.train.steps
 
     def epoch(self, step: int) -> int:
@@ -92,29 +92,9 @@ class LabelledStream:
         return _beside(batch, question, self._replay.batch(step, rate), self._masked_weight)
 
 
-def labelled_rows(examples: LabelledSet, tokenizer: WordPiece, length: int) -> list[tuple[NDArray[np.int32], int]]:
-    """Ids of each example's row, and where its second segment begins (the row's end where there is none)."""
-    rows = []
-    for example in examples.examples:
-        ids, types = tokenizer.encode_row(example.text, example.pair, max_length=length)
-        rows.append((np.array(ids, np.int32), types.index(1) if 1 in types else len(ids)))
-    return rows
-
-
-def padded(rows: Sequence[tuple[NDArray[np.int32], int]], pad_id: int) -> Batch:
-    """Rows side by side, padded to the longest of them."""
-    T = max(len(ids) for ids, _ in rows)
-    ids_BT = np.full((len(rows), T), pad_id, np.int32)
-    types_BT = np.zeros((len(rows), T), np.int32)
-    for b, (ids, second) in enumerate(rows):
-        ids_BT[b, : len(ids)] = ids
-        types_BT[b, second : len(ids)] = 1
-    real = np.arange(T) < np.array([[len(ids)] for ids, _ in rows])
-    return Batch(
-        ids_BT,
-        attention_mask=None if real.all() else real,
-        token_type_ids=types_BT if types_BT.any() else None,
-    )
+def _compact(row: TextRow) -> TextRow:
+    """The same in arrays: tens of thousands of rows are kept."""
+    return TextRow(np.array(row.ids, np.int32), None if row.types is None else np.array(row.types, np.int8))
 
 
 def _beside(batch: Batch, question: Question, other: Batch, weight: float) -> Batch:

@@ -108,16 +108,7 @@ def evaluate_masked_lm(
         InvalidInputError: a batch has no masked positions or targets, or the scores have another shape than [M, V].
         NonFiniteError: a score is NaN or gives an infinite loss, or the model overflows on the way to it.
     """
-    parts = []
-    done = 0
-    for batch in batches:
-        for part in bounded_parts(batch):
-            parts.append(_score(model, part))
-            done += len(part.input_ids)
-            if progress:
-                progress(done)
-    if not parts:
-        raise InvalidInputError("batches", got="no batch", expected="at least one")
+    parts = [_score(model, part) for part in bounded_parts(batches, progress)]
     return MaskedLMResult.of(RowSums(*map(np.concatenate, zip(*parts, strict=True))))
 
 
@@ -132,12 +123,26 @@ def compare(first: MaskedLMResult, second: MaskedLMResult) -> ClusteredMean:
     return clustered_difference(first.rows.loss, second.rows.loss, first.rows.masked)
 
 
-def bounded_parts(batch: Batch) -> Iterator[Batch]:
-    """Cut a batch between rows so that no part has more than `MASKED_AT_ONCE` masked positions, if rows allow it.
+def bounded_parts(batches: Iterable[Batch], progress: Callable[[int], None] | None = None) -> Iterator[Batch]:
+    """Batches cut between rows so that no part has more than `MASKED_AT_ONCE` masked positions, if rows allow it.
+
+    `progress` is called with the number of rows so far when the next part is asked for.
 
     Raises:
-        InvalidInputError: the batch has no masked positions or targets.
+        InvalidInputError: a batch has no masked positions or targets, or there is none.
     """
+    rows = 0
+    for batch in batches:
+        for part in _parts(batch):
+            yield part
+            rows += len(part.input_ids)
+            if progress:
+                progress(rows)
+    if not rows:
+        raise InvalidInputError("batches", got="no batch", expected="at least one")
+
+
+def _parts(batch: Batch) -> Iterator[Batch]:
     B, T = batch.input_ids.shape
     if batch.masked_positions is None or batch.target_ids is None:
         raise InvalidInputError("batch", got="no masked_positions or target_ids", expected="both")

@@ -110,20 +110,15 @@ def token_scores(
         NonFiniteError: a score is NaN or gives an infinite loss, or the model overflows on the way to it.
     """
     parts = []
-    done = 0
-    for batch in batches:
-        for part in bounded_parts(batch):
-            assert part.masked_positions is not None
-            assert part.target_ids is not None
-            if part.masked_positions.size:
-                logits = scores_at_masks(model, part)
-                ranks = target_ranks(logits, part.target_ids)
-                confidence = np.exp(-token_losses(logits, logits.argmax(axis=1)))
-                hits = top_k_hits(ranks, 1), top_k_hits(ranks, 5)
-                parts.append(TokenScores(token_losses(logits, part.target_ids), *hits, confidence))
-            done += len(part.input_ids)
-            if progress:
-                progress(done)
+    for part in bounded_parts(batches, progress):
+        assert part.masked_positions is not None
+        assert part.target_ids is not None
+        if part.masked_positions.size:
+            logits = scores_at_masks(model, part)
+            ranks = target_ranks(logits, part.target_ids)
+            confidence = np.exp(-token_losses(logits, logits.argmax(axis=1)))
+            hits = top_k_hits(ranks, 1), top_k_hits(ranks, 5)
+            parts.append(TokenScores(token_losses(logits, part.target_ids), *hits, confidence))
     if not parts:
         raise InvalidInputError("batches", got="no masked position", expected="at least one")
     return TokenScores(*map(np.concatenate, zip(*parts, strict=True)))

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mini_bert.data.text_rows import padded_batches, text_row
 from mini_bert.errors import InvalidInputError, NonFiniteError
 from mini_bert.evaluation.text_changes import (
     Change,
@@ -36,7 +37,6 @@ from mini_bert.evaluation.text_changes import (
     with_typo,
 )
 from mini_bert.inference.sentence_embeddings import cosines, sentence_embeddings
-from mini_bert.inference.text_rows import padded_batches, text_row
 from mini_bert.inference.untrained import untrained_like
 from mini_bert.metrics.clustered_means import clustered_mean
 from mini_bert.metrics.cross_entropy import token_losses

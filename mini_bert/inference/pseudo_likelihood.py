@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mini_bert.batch import Batch
+from mini_bert.data.text_rows import TOKENS_AT_ONCE
 from mini_bert.errors import InvalidInputError, NonFiniteError
-from mini_bert.inference.text_rows import TOKENS_AT_ONCE
 from mini_bert.machine import available_cores
 
 if TYPE_CHECKING:

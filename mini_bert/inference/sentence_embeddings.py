@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mini_bert.data.text_rows import TextRow, text_row
 from mini_bert.errors import InvalidInputError
 from mini_bert.inference.hidden_states import Floats, state_names, visit_states
-from mini_bert.inference.text_rows import TextRow, text_row
 
 if TYPE_CHECKING:
     from mini_bert.model.bert import MiniBERT

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mini_bert.data.text_rows import TextRow, padded_batches, text_row
 from mini_bert.errors import InvalidInputError, NonFiniteError
-from mini_bert.inference.text_rows import TextRow, padded_batches, text_row
 from mini_bert.model.bert import FLOAT_ERRORS
 from mini_bert.model.forward_pass import Pass, Reading
 from mini_bert.model.heads import HEADS

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mini_bert.batch import Batch
+from mini_bert.data.text_rows import TextRow, padded_batches
 from mini_bert.errors import InvalidInputError, NonFiniteError
-from mini_bert.inference.text_rows import TextRow, padded_batches
 from mini_bert.machine import available_cores
 from mini_bert.metrics.top_k import target_ranks
 

@@ -23,6 +23,7 @@ import numpy as np
 from mini_bert.data.task_sets.treebanks import TaggedSentence, Treebank, read_conllu, treebank
 from mini_bert.errors import InvalidInputError
 from mini_bert.inference.hidden_states import POOLINGS, TOKEN, state_names, word_states
+from mini_bert.inference.untrained import untrained_like
 from mini_bert.metrics.classification import confusion_matrix, per_class
 from mini_bert.model.bert import MiniBERT
 from mini_bert.probing.base import (
@@ -107,8 +108,7 @@ def probe_part_of_speech(
 
     train = part("train", bank.train, min(most, few or most))
     dev, test = part("dev", bank.dev, few), part("test", tested, few if test_file is None else None)
-    first_values = config.model_copy(update={"decoder_bias_init": "zeros"})
-    untrained = MiniBERT(first_values, dtype=model.dtype, seed=seed)
+    untrained = untrained_like(model, seed)
     names: dict[int | str, str] = {n: name for n, name in enumerate(state_names(config)) if n in layers}
     control = control_labels(train.labels, seed)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from small_bert import small_bert
 
+from mini_bert.data.text_rows import TextRow
 from mini_bert.errors import InvalidInputError, NonFiniteError
 from mini_bert.inference.hidden_states import TOKEN, WordRows, state_names, visit_states, word_rows, word_states
-from mini_bert.inference.text_rows import TextRow
 from mini_bert.text.wordpiece import WordPiece
 
 TOKENIZER = WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcd", "##a", "##b", "##c", "##d"])

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from labelled_toy import TOKENIZER, nearness, sentiment, small_model
 
+from mini_bert.data import text_rows
 from mini_bert.errors import InvalidInputError, NonFiniteError
-from mini_bert.inference import text_rows
 from mini_bert.inference.text_labels import label_scores
 from mini_bert.model.bert import MiniBERT
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from small_bert import small_bert
 
+from mini_bert.data.text_rows import TextRow, padded_batches
 from mini_bert.errors import InvalidInputError
-from mini_bert.inference.text_rows import TextRow, padded_batches
 
 ROWS = [TextRow([2, 5, 3]), TextRow([2, 6, 7, 5, 3], [0, 0, 0, 1, 1]), TextRow([2, 3]), TextRow([2, 7, 3])]
 

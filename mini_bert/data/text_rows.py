@@ -59,11 +59,16 @@ def padded_batches(
         stop = start + 1
         while stop < len(order) and (stop + 1 - start) * lengths[order[stop]] <= tokens:
             stop += 1
-        yield order[start:stop], _padded([rows[number] for number in order[start:stop]], pad_id)
+        yield order[start:stop], padded([rows[number] for number in order[start:stop]], pad_id)
         start = stop
 
 
-def _padded(rows: Sequence[TextRow], pad_id: int) -> Batch:
+def padded(rows: Sequence[TextRow], pad_id: int) -> Batch:
+    """Rows side by side, padded to the longest of them.
+
+    Raises:
+        InvalidInputError: a row has not one segment an id.
+    """
     lengths = np.array([len(row.ids) for row in rows])
     shape = (len(rows), int(lengths.max()))
     real = np.arange(shape[1]) < lengths[:, None]
