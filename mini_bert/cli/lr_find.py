@@ -46,12 +46,12 @@ def lr_find(
     from mini_bert.cli.progress import preparation
     from mini_bert.config.no_effect import without_effect
     from mini_bert.data.tokens import open_tokens
-    from mini_bert.reports.drawing import require_matplotlib
+    from mini_bert.reports.drawing import require_drawable
     from mini_bert.reports.learning_rate_curve import to_json, write
     from mini_bert.training.lr_finder import Point, search
 
     if out is not None:
-        require_matplotlib()
+        require_drawable()
     checkpoint = None if model is None else find_model(model)
     config = options.load(_settings_of(checkpoint) or "training/pretraining")
     for note in without_effect(config):

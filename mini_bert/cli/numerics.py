@@ -57,7 +57,7 @@ def numerics(
     from mini_bert.analysis.numerics import DEFAULT_FORMATS, run_numerics
     from mini_bert.analysis.rounding import lookup
     from mini_bert.cli.progress import preparation
-    from mini_bert.reports.drawing import require_matplotlib
+    from mini_bert.reports.drawing import require_drawable
     from mini_bert.reports.numerics import findings
     from mini_bert.reports.numerics_picture import write_numerics
     from mini_bert.reports.quantities import duration
@@ -67,7 +67,7 @@ def numerics(
     if threads is not None and threads < 1:
         raise InvalidInputError("--threads", got=threads, expected="a positive number")
     if out is not None:
-        require_matplotlib()
+        require_drawable()
     folder = _folder(model)
     with preparation() as progress:
         bert, config, tokens = _open(folder, corpus, progress)

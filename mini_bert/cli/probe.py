@@ -115,9 +115,9 @@ def pos(
     from mini_bert.probing.part_of_speech import probe_part_of_speech
 
     if picture:
-        from mini_bert.reports.drawing import require_matplotlib
+        from mini_bert.reports.drawing import require_drawable
 
-        require_matplotlib()
+        require_drawable(picture)
     _, bert = _with_tokenizer(model)
     with preparation() as progress:
         result = probe_part_of_speech(

@@ -181,9 +181,12 @@ def show(
         markdown: as Markdown.
         json: as JSON, with every trial.
     """
+    from mini_bert.reports.drawing import require_drawable
     from mini_bert.reports.study_picture import study_picture
     from mini_bert.studies.result import StudyResult
 
+    if picture is not None:
+        require_drawable(Path(picture))
     folder = Path(out)
     file = next((file for file in (Path(study), _result_file(study, out)) if file.is_file()), None)
     if file is None:

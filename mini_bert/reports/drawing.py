@@ -16,12 +16,16 @@ _WITHOUT_DATES: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".png": {"S
 """By ending: what would differ from one writing to the next is left out of the file."""
 
 
-def require_matplotlib() -> None:
+def require_drawable(*paths: Path) -> None:
     """Say now, and not after minutes of work, that a picture cannot be drawn.
 
     Raises:
+        InvalidInputError: one of `paths` ends in something else than `.svg` or `.png`.
         MissingExtraError: matplotlib is not installed.
     """
+    for path in paths:
+        if path.suffix not in _WITHOUT_DATES:
+            raise InvalidInputError("path", got=path.name, expected="a name that ends in .svg or .png")
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
@@ -48,10 +52,7 @@ def drawn(
         InvalidInputError: another ending.
         MissingExtraError: matplotlib is not installed.
     """
-    for path in paths:
-        if path.suffix not in _WITHOUT_DATES:
-            raise InvalidInputError("path", got=path.name, expected="a name that ends in .svg or .png")
-    require_matplotlib()
+    require_drawable(*paths)
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mini_bert.atomic_files import replace_file, storage_errors
 from mini_bert.errors import InvalidInputError
-from mini_bert.reports.drawing import drawn, require_matplotlib
+from mini_bert.reports.drawing import drawn, require_drawable
 from mini_bert.training.lr_finder import LearningRateCurve, Point, Proposal
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def write(curve: LearningRateCurve, folder: Path, title: str = "") -> list[Path]
         MissingExtraError: matplotlib is not installed.
         StorageError: the folder cannot be written.
     """
-    require_matplotlib()
+    require_drawable()
     written = [folder / "learning_rate.json"]
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from mini_bert.data.tokens import open_tokens
 from mini_bert.errors import DataError, InvalidInputError, MissingExtraError
 from mini_bert.evaluation.masked_lm import evaluate_masked_lm
 from mini_bert.model.bert import MiniBERT
-from mini_bert.reports.drawing import require_matplotlib
+from mini_bert.reports.drawing import require_drawable
 from mini_bert.reports.numerics import PARTS, findings, numerics_block, numerics_tables
 from mini_bert.reports.numerics_picture import write_numerics
 from mini_bert.reports.pages import tables
@@ -180,7 +180,7 @@ def test_the_picture_is_the_same_file_again_and_holds_its_words(result, tmp_path
 def test_without_matplotlib_it_says_so_before_the_work(monkeypatch, capsys, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingExtraError, match="plots"):
-        require_matplotlib()
+        require_drawable()
     assert main(["numerics", "--out", str(tmp_path)]) == 2
     assert "plots" in capsys.readouterr().err
 

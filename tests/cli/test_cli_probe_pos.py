@@ -49,16 +49,25 @@ def test_json_is_the_whole_result(capsys: pytest.CaptureFixture[str], folder: Pa
     assert result["table"][0]["accuracy"] > 0.9
 
 
-def test_a_file_of_ones_own_and_a_picture(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
+def _own_sentences(tmp_path: Path) -> str:
     rows = ["1\tThe\t_\tDET", "2\tcat\t_\tNOUN", "", "1\tsat\t_\tVERB"]
     (tmp_path / "x.conllu").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    words = ["probe", "pos", str(folder), "--test-file", str(tmp_path / "x.conllu"), "--quick"]
-    assert main([*words, "--picture", str(tmp_path / "x.svg")]) == 0
+    return str(tmp_path / "x.conllu")
+
+
+def test_a_file_of_ones_own(capsys: pytest.CaptureFixture[str], folder: Path, tmp_path: Path) -> None:
+    assert main(["probe", "pos", str(folder), "--test-file", _own_sentences(tmp_path), "--quick"]) == 0
     shown = capsys.readouterr()
     assert "3 words of" in shown.out
     assert "Control task" in shown.out
     assert "commonest tag of the word" in shown.out
     assert "probing" in shown.err
+
+
+@pytest.mark.reference
+def test_a_picture(folder: Path, tmp_path: Path) -> None:
+    words = ["probe", "pos", str(folder), "--test-file", _own_sentences(tmp_path), "--quick"]
+    assert main([*words, "--picture", str(tmp_path / "x.svg")]) == 0
     assert (tmp_path / "x.svg").stat().st_size > 1000
 
 

@@ -194,10 +194,14 @@ def test_a_file_and_a_few_sentences_of_ones_own(tmp_path: Path) -> None:
         assert "None" not in table.plain()
 
 
-def test_it_is_drawn(result: dict, tmp_path: Path) -> None:
+def test_it_is_shown_in_tables(result: dict) -> None:
     shown = "\n".join(table.markdown() for table in tables(result))
     for words in ("pieces' own vectors", "commonest tag of the word", "Control task", "DET", "selectivity"):
         assert words in shown
+
+
+@pytest.mark.reference
+def test_it_is_drawn(result: dict, tmp_path: Path) -> None:
     assert part_of_speech_picture(result, tmp_path / "x.png").stat().st_size > 10_000
 
 
