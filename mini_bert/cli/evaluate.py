@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from mini_bert.cli import CHECK_FAILED, DONE, INTERRUPTED
-from mini_bert.cli.models import find_model
+from mini_bert.cli.models import find_model, trained_by
 from mini_bert.cli.options import ConfigOptions, Flag, option
 from mini_bert.cli.results import print_result
 from mini_bert.errors import InvalidInputError
@@ -165,9 +165,9 @@ def _subject(name: str, options: ConfigOptions) -> tuple[Path, MiniBERT, Config]
 
 
 def _config_of(folder: Path, options: ConfigOptions) -> Config:
-    """The configuration of the run that a checkpoint lies in, or the default one, with the options on top."""
-    of_run = folder.resolve().parent.parent / "config.yaml"
-    return options.load(*[str(of_run)] if of_run.is_file() else [])
+    """The configuration by which a model was trained, or the default one, with the options on top."""
+    recipe = trained_by(folder)
+    return options.load(*[] if recipe is None else [str(recipe)])
 
 
 def _overfit(name: str, options: ConfigOptions, json: bool) -> int:

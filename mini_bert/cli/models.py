@@ -22,3 +22,15 @@ def find_model(name: str) -> Path:
     from mini_bert.training.model_lookup import find_model as find_in_runs
 
     return find_in_runs(name)
+
+
+def trained_by(folder: Path) -> Path | None:
+    """The `config.yaml` by which a model was trained; None where there is none.
+
+    It lies beside a model that comes with the package, and two folders above a checkpoint or a milestone of a run.
+    """
+    folder = folder.resolve()
+    for home in (folder, folder.parent.parent):
+        if (home / "config.yaml").is_file():
+            return home / "config.yaml"
+    return None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, UseAppendAction, arg
 
 from mini_bert.cli import DONE
-from mini_bert.cli.models import find_model
+from mini_bert.cli.models import find_model, trained_by
 from mini_bert.cli.options import ConfigOptions, Flag, option
 from mini_bert.cli.results import print_result
 from mini_bert.errors import InvalidInputError
@@ -104,15 +104,11 @@ def _folder(model: str | None) -> Path | None:
     return find_model(str(runs[-1].parent))
 
 
-def _run_of(folder: Path | None) -> Path | None:
-    """The run that a checkpoint belongs to."""
-    run = None if folder is None else folder.resolve().parent.parent
-    return run if run is not None and (run / "config.yaml").is_file() else None
-
-
 def _name(folder: Path | None) -> str:
-    run = _run_of(folder)
-    return "untrained" if folder is None else folder.resolve().name if run is None else run.name
+    if folder is None:
+        return "untrained"
+    recipe = trained_by(folder)
+    return folder.resolve().name if recipe is None else recipe.parent.name
 
 
 def _open(folder: Path | None, corpus: Sequence[str], progress: Progress) -> tuple[MiniBERT, Config, TokenCorpus]:
@@ -123,8 +119,8 @@ def _open(folder: Path | None, corpus: Sequence[str], progress: Progress) -> tup
     from mini_bert.interop.bert_config import FAITHFUL, model_type
     from mini_bert.model.bert import MiniBERT
 
-    run = _run_of(folder)
-    beneath = ["training/pretraining"] if run is None else [str(run / "config.yaml")]
+    recipe = None if folder is None else trained_by(folder)
+    beneath = ["training/pretraining"] if recipe is None else [str(recipe)]
     config = ConfigOptions(corpus=(tuple(corpus),)).load(*beneath)
     bert = MiniBERT(config.model, dtype=np.float64) if folder is None else MiniBERT.from_pretrained(folder, np.float64)
     if folder is not None and bert.tokenizer is None:

@@ -5,24 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tyro.conf import Positional, arg
+from tyro.conf import Positional
 
 from mini_bert.cli import DONE
-from mini_bert.cli.models import find_model
-from mini_bert.cli.options import ConfigOptions, Flag
+from mini_bert.cli.models import find_model, trained_by
+from mini_bert.cli.options import ConfigOptions, Flag, option
 from mini_bert.cli.results import print_result
 from mini_bert.errors import InvalidInputError
+from mini_bert.model.shipped import DEFAULT
 
 if TYPE_CHECKING:
     from mini_bert.data.tokens import TokenSet
     from mini_bert.data.work import Progress
     from mini_bert.model.bert import MiniBERT
 
-Model = Positional[Annotated[str, arg(metavar="MODEL")]]
+Model = Positional[
+    Annotated[
+        str,
+        option(
+            "a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT; without it, the model that "
+            "comes with the package",
+            "MODEL",
+        ),
+    ]
+]
 
 
 def pairs(
-    model: Model,
+    model: Model = DEFAULT,
     *,
     sets: tuple[str, ...] = ("blimp", "linzen", "gulordava"),
     pairs_dir: Path | None = None,
@@ -33,8 +43,7 @@ def pairs(
 ) -> int:
     """Which of two sentences does the model hold likelier? Grammar by minimal pairs, beside what counting can do.
 
-    MODEL is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT. The n-gram baselines count
-    what the run was trained on, or the texts of --corpus; without either they are left out.
+    The n-gram baselines count what the run was trained on, or the texts of --corpus; without either they are left out.
 
     Examples:
       mini-bert probe pairs demo --quick
@@ -79,7 +88,7 @@ def pairs(
 
 
 def pos(
-    model: Model,
+    model: Model = DEFAULT,
     *,
     max_sentences: int | None = None,
     test_file: Path | None = None,
@@ -91,8 +100,6 @@ def pos(
     json: Flag = False,
 ) -> int:
     """Read words' parts of speech off every layer by a linear probe, beside what needs no model.
-
-    MODEL is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT.
 
     Examples:
       mini-bert probe pos demo --quick
@@ -139,7 +146,7 @@ def pos(
 
 
 def meaning(
-    model: Model,
+    model: Model = DEFAULT,
     *,
     word_pairs: Path | None = None,
     sentence_pairs: Path | None = None,
@@ -148,8 +155,7 @@ def meaning(
 ) -> int:
     """Compare nearness of words and sentences with people's judgements; solve analogies. Nothing is trained for it.
 
-    MODEL is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT. The published sets are
-    WordSim-353, SimLex-999, MEN and RG-65, Google's analogies, STS-B and SICK.
+    The published sets are WordSim-353, SimLex-999, MEN and RG-65, Google's analogies, STS-B and SICK.
 
     Examples:
       mini-bert probe meaning demo --quick
@@ -179,11 +185,10 @@ def meaning(
     return DONE
 
 
-def facts(model: Model, *, quick: Flag = False, threads: int | None = None, json: Flag = False) -> int:
+def facts(model: Model = DEFAULT, *, quick: Flag = False, threads: int | None = None, json: Flag = False) -> int:
     """Fill the gaps of LAMA's and ParaRel's facts, beside the majority answer; is the answer the same if asked anew?
 
-    MODEL is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT. Asked are the facts whose
-    answer is one piece of its vocabulary.
+    Asked are the facts whose answer is one piece of the model's vocabulary.
 
     Examples:
       mini-bert probe facts demo --quick
@@ -205,10 +210,8 @@ def facts(model: Model, *, quick: Flag = False, threads: int | None = None, json
     return DONE
 
 
-def composition(model: Model, *, quick: Flag = False, json: Flag = False) -> int:
+def composition(model: Model = DEFAULT, *, quick: Flag = False, json: Flag = False) -> int:
     """Does a small edit that changes the meaning move a sentence farther than one that does not? And SICK.
-
-    MODEL is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT.
 
     Examples:
       mini-bert probe composition demo --quick
@@ -226,10 +229,8 @@ def composition(model: Model, *, quick: Flag = False, json: Flag = False) -> int
     return DONE
 
 
-def bias(model: Model, *, quick: Flag = False, threads: int | None = None, json: Flag = False) -> int:
+def bias(model: Model = DEFAULT, *, quick: Flag = False, threads: int | None = None, json: Flag = False) -> int:
     """How often is the stereotype likelier? CrowS-Pairs and WinoBias, with what these numbers do not say.
-
-    MODEL is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT.
 
     Examples:
       mini-bert probe bias demo --quick
@@ -252,11 +253,9 @@ def bias(model: Model, *, quick: Flag = False, threads: int | None = None, json:
 
 
 def stability(
-    model: Model, *, texts: Path | None = None, seed: int = 0, quick: Flag = False, json: Flag = False
+    model: Model = DEFAULT, *, texts: Path | None = None, seed: int = 0, quick: Flag = False, json: Flag = False
 ) -> int:
     """How far do a typo, capitals, a synonym or another order move a sentence, and do they change the prediction?
-
-    MODEL is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT.
 
     Examples:
       mini-bert probe stability demo --quick
@@ -297,9 +296,9 @@ def _training_text(folder: Path, bert: MiniBERT, corpus: tuple[str, ...], progre
     """The texts that are named, or those that the run was trained on; None where neither is known."""
     from mini_bert.data.tokens import open_tokens
 
-    of_run = folder.resolve().parent.parent / "config.yaml"
-    if not corpus and not of_run.is_file():
+    recipe = trained_by(folder)
+    if not corpus and recipe is None:
         return None
-    config = ConfigOptions(corpus=(corpus,)).load(*[str(of_run)] if of_run.is_file() else [])
+    config = ConfigOptions(corpus=(corpus,)).load(*[] if recipe is None else [str(recipe)])
     V = bert.config.vocab_size
     return open_tokens(config.data, config.tokenizer, V, tokenizer=bert.tokenizer, progress=progress).train
