@@ -32,11 +32,13 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_probe_without_a_model_asks_the_one_that_comes_along(
     capsys: pytest.CaptureFixture[str], package: Path, tmp_path: Path
 ) -> None:
-    (tmp_path / "lines.txt").write_text("a cat sat here\nthe big cat sat\n", encoding="utf-8")
-    asked = ["--texts", "lines.txt", "--json"]
-    assert main(["probe", "stability", *asked]) == 0
+    (tmp_path / "pairs").mkdir()
+    pair = {"sentence_good": "a cat sat", "sentence_bad": "sat a cat"}
+    (tmp_path / "pairs" / "order.jsonl").write_text(json.dumps(pair) + "\n", encoding="utf-8")
+    asked = ["--pairs-dir", "pairs", "--json"]
+    assert main(["probe", "pairs", *asked]) == 0
     left_out = json.loads(capsys.readouterr().out)
-    assert main(["probe", "stability", str(package / DEFAULT), *asked]) == 0
+    assert main(["probe", "pairs", str(package / DEFAULT), *asked]) == 0
     assert json.loads(capsys.readouterr().out) == left_out
 
 
