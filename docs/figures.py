@@ -17,8 +17,10 @@ from mini_bert.benchmarks import activation_checkpointing, tables
 from mini_bert.benchmarks.race import tables as race_tables
 from mini_bert.benchmarks.race.result import RaceResult
 from mini_bert.benchmarks.result import BenchmarkResult
-from mini_bert.config import reference
+from mini_bert.config import reference as settings_reference
 from mini_bert.reports import initial_signal, numerics, pages
+from mini_bert.reports.assessment import assessment_tables, history_table
+from mini_bert.reports.progression import progression_of, progression_table
 from mini_bert.reports.study import study_block
 from mini_bert.reports.table import Table
 from mini_bert.studies.plan import study_names
@@ -157,6 +159,24 @@ def computed_again() -> str:
     return activation_checkpointing.table(result).markdown()
 
 
+def reference_curve() -> str:
+    """What the reference run knew after more and more steps."""
+    path = RESULTS / "reference_curve.json"
+    if not path.exists():
+        return "(not run yet)\n"
+    result = pages.read_result(path)
+    return progression_table(progression_of(result)).markdown() + "\n" + history_table(result).markdown()
+
+
+def reference(whole: bool) -> str:
+    """What the reference model has learnt: the one table, and where asked each part's own."""
+    path = RESULTS / "reference.json"
+    if not path.exists():
+        return "(not run yet)\n"
+    headline, *parts = assessment_tables(pages.read_result(path) | {"whole": True})
+    return "\n".join(table.markdown() for table in (parts if whole else [headline]))
+
+
 def race() -> str:
     """Time to a held-out loss beside transformers."""
     path = RESULTS / "race.json"
@@ -174,13 +194,16 @@ FIGURES: dict[str, Callable[[], str]] = {
     "inference": lambda: inference_table(_benchmark()).markdown(),
     "benchmark": benchmark,
     "demo": demo,
-    "settings": reference.markdown,
+    "settings": settings_reference.markdown,
     "proof": proof,
     "reliability": reliability,
     "order": order,
     "initial_signal": signal,
     "activation_checkpointing": computed_again,
     "race": race,
+    "reference": partial(reference, False),
+    "reference_parts": partial(reference, True),
+    "reference_curve": reference_curve,
     **{f"study_{name}": partial(studied, name) for name in study_names()},
     "demo_run": lambda: learned("demo"),
     "hour_run": lambda: learned("hour"),
@@ -191,8 +214,9 @@ FIGURES: dict[str, Callable[[], str]] = {
 
 
 def prose() -> Iterator[Path]:
-    """The README and all pages of the documentation."""
+    """The README, all pages of the documentation, and the cards of the models that come along."""
     yield ROOT / "README.md"
+    yield from sorted((ROOT / "mini_bert" / "shipped").glob("*/README.md"))
     yield from sorted((ROOT / "docs").rglob("*.md"))
 
 

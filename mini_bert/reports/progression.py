@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from mini_bert.reports.headlines import headlines
 from mini_bert.reports.quantities import figures, percent
 from mini_bert.reports.table import NOTHING, Table
 
@@ -16,10 +18,27 @@ HOPED: dict[int, dict[str, str]] = {
 }
 """Steps → what was hoped for when the project began."""
 
+_KEYS = {"masked_lm.top1": "accuracy", "masked_lm.perplexity": "perplexity", "pos": "part_of_speech", "sst2": "sst2"}
+"""Headline of an assessment → metric."""
+
 CONTRADICTION = (
     "60–70 % accuracy and perplexity 15–25 cannot both be: published pairs are 37 % at perplexity 24 (BERT-Small, "
     "keras-hub #173) and 72 % at 3.6 (SciBERT, allenai/scibert #32)."
 )
+
+
+def progression_of(history: Mapping[str, Any]) -> dict[int, dict[str, float | None]]:
+    """What `progression_table` takes, out of a result of kind `history`."""
+    return {
+        step: {
+            _KEYS[line.key]: line.value
+            for part in assessment["parts"]
+            if "result" in part
+            for line in headlines(part)
+            if line.key in _KEYS
+        }
+        for step, assessment in zip(history["steps"], history["assessments"], strict=True)
+    }
 
 
 def progression_table(measured: Mapping[int, Mapping[str, float | None]]) -> Table:

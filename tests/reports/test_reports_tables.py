@@ -14,7 +14,7 @@ from mini_bert.evaluation.projection import project
 from mini_bert.reports.__main__ import main
 from mini_bert.reports.evaluation import differences_table, evaluation_table, overfit_table
 from mini_bert.reports.pages import page, tables
-from mini_bert.reports.progression import progression_table
+from mini_bert.reports.progression import progression_of, progression_table
 from mini_bert.reports.projection import projection_table
 from mini_bert.reports.table import Table
 
@@ -90,6 +90,23 @@ def test_progression_has_the_hoped_for_values_and_the_remark():
     assert table.strong == (1,)
     assert "37 % at perplexity 24" in table.notes[0]
     assert "72 % at 3.6" in table.notes[0]
+
+
+def test_progression_is_read_off_what_was_measured_at_each_step():
+    def assessed(perplexity):
+        lines = [
+            line("model", "Mini-BERT", 4.2, perplexity),
+            line("untrained", "", 9, 8000),
+            line("unigram", "", 7, 900),
+        ]
+        masked_lm = {"name": "masked_lm", "result": {"kind": "evaluation", "table": lines}}
+        return {"parts": [masked_lm, {"name": "pos", "left_out": "No data."}]}
+
+    history = {"kind": "history", "steps": [0, 300], "assessments": [assessed(8192.0), assessed(900.0)]}
+    assert progression_of(history) == {
+        0: {"accuracy": 0.3175, "perplexity": 8192.0},
+        300: {"accuracy": 0.3175, "perplexity": 900.0},
+    }
 
 
 def test_overfit_says_so_when_it_did_not_pass():
