@@ -21,7 +21,7 @@ from mini_bert.config import reference as settings_reference
 from mini_bert.reports import initial_signal, numerics, pages
 from mini_bert.reports.assessment import assessment_tables, history_table
 from mini_bert.reports.progression import progression_of, progression_table
-from mini_bert.reports.study import study_block
+from mini_bert.reports.study import clock_table, study_block
 from mini_bert.reports.table import Table
 from mini_bert.studies.plan import study_names
 from mini_bert.verification import certificate_page
@@ -189,6 +189,12 @@ def studied(name: str) -> str:
     return study_block(pages.read_result(path)) if path.exists() else "(not run yet)\n"
 
 
+def clocked(name: str) -> str:
+    """How long a step of each piece of a study takes."""
+    path = RESULTS / "studies" / f"{name}.json"
+    return clock_table(pages.read_result(path)).markdown() if path.exists() else "(not measured yet)\n"
+
+
 FIGURES: dict[str, Callable[[], str]] = {
     "speed": speed,
     "inference": lambda: inference_table(_benchmark()).markdown(),
@@ -205,6 +211,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "reference_parts": partial(reference, True),
     "reference_curve": reference_curve,
     **{f"study_{name}": partial(studied, name) for name in study_names()},
+    **{f"clock_{name}": partial(clocked, name) for name in study_names()},
     "demo_run": lambda: learned("demo"),
     "hour_run": lambda: learned("hour"),
     **{f"tried_{promise}": partial(tried, promise) for promise in broken.PROMISES},

@@ -74,9 +74,8 @@ def clock(
         json: as JSON.
     """
     from mini_bert.cli.progress import preparation
-    from mini_bert.reports.table import Table
-    from mini_bert.studies.clock import steps_of
-    from mini_bert.studies.plan import all_pieces, read_study
+    from mini_bert.reports.study import clock_table
+    from mini_bert.studies.plan import read_study
     from mini_bert.studies.run import clock_study, opened
 
     _at_least_one("--threads", threads)
@@ -91,14 +90,7 @@ def clock(
     if json:
         _print_json(found.clock.model_dump(mode="json"))
         return DONE
-    rows = []
-    for entry in found.comparison:
-        ratio, memory = entry["time_ratio"], entry["memory_ratio"]
-        steps = steps_of(read, found.clock, all_pieces(read)[entry["piece"]].settings) if ratio else None
-        shown = (f"{ratio:.3f}" if ratio else entry["message"] or "failed", f"{memory:.2f}" if memory else "—")
-        rows.append((entry["piece"], *shown, "—" if steps is None else f"{steps:,}"))
-    title = f"Seconds of a step beside the baseline's {1000 * found.clock.baseline_seconds:.1f} ms"
-    print(Table(title, ("piece", "time/step", "memory", "steps"), tuple(rows)).plain(), end="")
+    print(clock_table(found.model_dump(mode="json")).plain(), end="")
     return DONE
 
 

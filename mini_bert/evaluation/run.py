@@ -61,7 +61,7 @@ def evaluate_run(
         token_corpus: tokenised with the model's own vocabulary.
         quick: 128 rows, baselines from 2 million tokens, and no accuracy over every token.
         progress: told how far it is.
-        kneser_ney: a 5-gram too, counted on at most 20 million tokens: up to 20 seconds and 1.8 GB more.
+        kneser_ney: a 5-gram too, counted on at most 20 million tokens, which takes some seconds and 80 bytes a token.
 
     Returns:
         Plain values for JSON, of kind `evaluation`; `mini_bert.reports.evaluation` draws them.

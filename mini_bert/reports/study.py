@@ -56,6 +56,22 @@ def pieces_table(result: Result) -> Table:
     return Table("Pieces", ("piece", "settings", "why"), rows, left=(0, 1, 2))
 
 
+def clock_table(result: Result) -> Table:
+    """How long a step of each piece takes, in how much memory, and how many steps that makes at an equal time."""
+    rows = []
+    for entry in result["comparison"]:
+        shown = _times(entry["time_ratio"]) if entry["time_ratio"] else entry["message"] or "failed"
+        steps = NOTHING if entry["steps"] is None else f"{entry['steps']:,}"
+        rows.append((entry["piece"], shown, _times(entry["memory_ratio"]), steps))
+    clock = result["clock"]
+    return Table(
+        f"A step beside the baseline's {1000 * clock['baseline_seconds']:.0f} ms",
+        ("piece", "time/step", "memory", f"steps in {budget(result['study']).partition(' a trial')[0]}"),
+        tuple(rows),
+        (_clock_note(clock),),
+    )
+
+
 def study_block(result: Result) -> str:
     """A study in the documentation: its question, its tables."""
     return f"{result['study']['question']}\n\n" + "\n".join(table.markdown() for table in study_tables(result))
@@ -91,13 +107,7 @@ def notes(result: Result) -> list[str]:
         )
     said += _about_start(study, entries)
     if clock:
-        machine = clock["machine"]
-        load = "" if machine.get("load") is None else f", load {machine['load']:.1f} when it ended"
-        said.append(
-            f"Time per step beside the baseline's, {1000 * clock['baseline_seconds']:.0f} ms, in alternating blocks on "
-            f"{clock['threads']} threads of {machine['cores']} cores, {machine['blas']}, {machine['date']}{load}; 1.00 "
-            "by definition where a step computes the same."
-        )
+        said.append(_clock_note(clock))
     for entry in entries:
         if entry["message"]:
             said.append(f"{entry['piece']}: {entry['message']}")
@@ -128,6 +138,16 @@ def ends(interval: Sequence[float] | None, decimals: int = 3) -> str:
     ('−0.500 … +0.250', '—')
     """
     return NOTHING if interval is None else " … ".join(signed(end, decimals) for end in interval)
+
+
+def _clock_note(clock: Mapping[str, Any]) -> str:
+    machine = clock["machine"]
+    load = "" if machine.get("load") is None else f", load {machine['load']:.1f} when it ended"
+    return (
+        f"Time per step beside the baseline's, {1000 * clock['baseline_seconds']:.0f} ms, in alternating blocks on "
+        f"{clock['threads']} threads of {machine['cores']} cores, {machine['blas']}, {machine['date']}{load}; 1.00 "
+        "by definition where a step computes the same."
+    )
 
 
 def _times(ratio: float | None) -> str:
