@@ -51,7 +51,9 @@ BASELINES = ("shorter", "unigram", "kneser_ney")
 QUICK_PAIRS = 20
 """Of each paradigm."""
 COUNTED_TOKENS = 24_000_000
-"""Of longer training texts, every n-th document is counted, so many that about this is reached: counting takes some 80 bytes a token."""
+"""Of longer training texts, every n-th document is counted, so many that about this is reached.
+
+Counting takes some 80 bytes a token."""
 QUICK_COUNTED_TOKENS = 2_000_000
 
 Floats = NDArray[np.float64]
