@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from mini_bert.benchmarks.duel import Contestant, alternate
@@ -25,45 +24,7 @@ from mini_bert.studies.schema import Study
 _AT_ONCE = 4
 """Pieces whose processes stand beside the baseline's at once."""
 _BASELINE = "baseline"
-_GOLDEN = 0.6180339887498949
 _ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1"}
-
-
-class TrainingOfPiece:
-    """Batch and training step of one configuration; a contestant of benchmarks.duel.
-
-    Options: `config`, all settings. Steps are taken from all over the training, as curricula and schedules of the
-    masking rate make some longer than others, at a learning rate of 0, so that none diverges.
-    """
-
-    def __init__(self, workload: Workload, options: dict[str, Any], threads: int) -> None:
-        from mini_bert.config.schema import Config
-        from mini_bert.data.tokens import open_tokens
-        from mini_bert.model.tasks import with_task_heads
-        from mini_bert.training.allocator import keep_freed_memory
-        from mini_bert.training.course import from_nothing
-        from mini_bert.training.material import RunningText
-        from mini_bert.training.parallel import ShardPool
-        from mini_bert.training.ranks import Ranks
-        from mini_bert.training.step import training_step
-
-        keep_freed_memory()
-        config = with_task_heads(Config(**options["config"]))
-        tokens = open_tokens(config.data, config.tokenizer, config.model.vocab_size)
-        self._pool = ShardPool(threads, config.train.shards).__enter__()
-        self._course = from_nothing(config, Path("clock"), RunningText(tokens), self._pool, Ranks())
-        self._train = training_step
-
-    def step(self, number: int) -> float:
-        """One training step; returns its loss in nats."""
-        course, steps = self._course, self._course.config.train.steps
-        assert steps is not None
-        course.state.step = int((number * _GOLDEN) % 1 * steps)
-        return self._train(course.state, course.next_batch(), course.config, steps, self._pool, 0.0).loss
-
-    def facts(self) -> dict[str, Any]:
-        """The number of parameters."""
-        return {"parameters": self._course.state.model.parameters.buffer.size}
 
 
 def read_clock(
@@ -153,7 +114,7 @@ def _contest(
         return Contestant(
             name,
             title,
-            f"{__name__}:TrainingOfPiece",
+            "mini_bert.benchmarks.own_training:OwnTraining",
             {"config": config},
             environment=_ONE_THREAD,
             libraries=("numpy",),

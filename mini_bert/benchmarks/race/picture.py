@@ -36,7 +36,8 @@ def draw(result: RaceResult, folder: Path) -> list[Path]:
         axes.set_ylabel("held-out loss, nats a masked piece")
         axes.set_xlabel("minutes of training on the clock")
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=8)
+        if any(course.curve for course in result.courses):
+            axes.legend(frameon=False, fontsize=8)
         title = f"{result.corpus}, {result.rows} x {result.tokens} tokens a step, {result.machine.processor}"
         figure.suptitle(f"{title}, {result.machine.threads} threads", x=0.01, ha="left", fontsize=10)
     return written

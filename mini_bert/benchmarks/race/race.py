@@ -22,7 +22,10 @@ from mini_bert.errors import DataError
 from mini_bert.machine import available_cores, processor_name
 
 FILE_NAME = "race.json"
-_STEPS = "mini_bert.benchmarks.race.steps"
+_STEP_OF = {
+    "mini-bert": "mini_bert.benchmarks.own_training:OwnTraining",
+    "transformers": "mini_bert.benchmarks.race.transformers_training:TimedStep",
+}
 _MANY_STEPS = 10_000
 """For the clock: so that no schedule comes to its end."""
 
@@ -53,7 +56,7 @@ def measure_clock(
         Contestant(
             racer.name,
             racer.title,
-            f"{_STEPS}:{'TransformersStep' if racer.library == 'transformers' else 'OwnStep'}",
+            _STEP_OF[racer.library],
             {"config": config.to_dict()},
         )
         for racer, config in zip(racers, configs, strict=True)

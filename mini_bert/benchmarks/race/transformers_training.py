@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from mini_bert.data.tokens import TokenCorpus
 from mini_bert.errors import ConfigError
 from mini_bert.evaluation.masked_lm import evaluate_masked_lm
 from mini_bert.model.bert import MiniBERT
+
+if TYPE_CHECKING:
+    from mini_bert.benchmarks.workload import Workload
 
 STATE_NAME = "state.pt"
 CURVE_NAME = "curve.jsonl"
@@ -99,6 +102,34 @@ class Training:
             tensor = tensors[row.hugging_face]
             ours.parameters[row.name][...] = tensor.T if row.transposed else tensor
         return ours
+
+
+class TimedStep:
+    """A step on batches made beforehand, as the clock measures it; a contestant of benchmarks.duel.
+
+    Option: `config`, all settings.
+    """
+
+    def __init__(self, workload: Workload, options: dict[str, Any], threads: int) -> None:
+        from mini_bert.data.tokens import open_tokens
+
+        config = Config(**options["config"])
+        tokens = open_tokens(config.data, config.tokenizer, config.model.vocab_size)
+        stream = BatchStream(tokens.train, config, tokens.tokenizer)
+        self._training = Training(config, threads)
+        self._batches = [self._training.inputs(stream.batch(number)) for number in range(8)]
+
+    def step(self, number: int) -> float:
+        """One update; returns the mean loss in nats."""
+        return self._training.step(self._batches[number % len(self._batches)])
+
+    def facts(self) -> dict[str, Any]:
+        """Versions and threads."""
+        import torch
+        import transformers
+
+        versions = {"torch": torch.__version__, "transformers": transformers.__version__}
+        return {"versions": versions, "threads": torch.get_num_threads()}
 
 
 def train(
