@@ -27,7 +27,7 @@ class Part(NamedTuple):
     heads: tuple[str, ...] = ("mlm",)
     """Without these it cannot be asked."""
     in_quick: bool = True
-    version: int = 1
+    version: int = 2
     """Goes up when the same model would get another result."""
 
 

@@ -14,7 +14,6 @@ import hashlib
 import platform
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -76,24 +75,36 @@ class TokenSet:
         """Number of sentences that have tokens."""
         return sum(self._sentence_rows(corpus, 1).count for corpus in range(len(self._stores)))
 
-    def documents(self) -> Iterator[NDArray[np.uint16]]:
-        """The ids of each document, without [CLS] and [SEP]: views of the mapped files."""
-        for store, starts, stops in self._places():
-            for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
-                yield store.read(start, stop)
+    def documents(self, most_tokens: int | None = None) -> Iterator[NDArray[np.uint16]]:
+        """The ids of each document, without [CLS] and [SEP]: views of the mapped files.
 
-    def sentences(self, every: int = 1) -> Iterator[list[NDArray[np.uint16]]]:
-        """The ids of each sentence that has any, document by document, of every `every`-th document."""
-        places = (
-            (store, int(start), int(stop))
-            for store, starts, stops in self._places()
-            for start, stop in zip(starts, stops, strict=True)
-        )
-        for store, start, stop in islice(places, 0, None, every):
+        With `most_tokens`, only as many documents, evenly spread, as hold about so many tokens.
+        """
+        for store, start, stop in self._spread(most_tokens):
+            yield store.read(start, stop)
+
+    def sentences(self, most_tokens: int | None = None) -> Iterator[list[NDArray[np.uint16]]]:
+        """The ids of each sentence that has any, document by document; of so many documents as `documents` gives."""
+        for store, start, stop in self._spread(most_tokens):
             offsets = store.sentence_offsets
             first, last = np.searchsorted(offsets, start, "right"), np.searchsorted(offsets, stop)
             sentences = np.split(store.read(start, stop), offsets[first:last] - start)
             yield [ids for ids in sentences if ids.size]
+
+    def _spread(self, most_tokens: int | None) -> Iterator[tuple[TokenStore, int, int]]:
+        """Store, begin and end of each document, or of an evenly spread part of them."""
+        places = (
+            (store, start, stop)
+            for store, starts, stops in self._places()
+            for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)
+        )
+        if most_tokens is None or self.n_tokens <= most_tokens:
+            yield from places
+            return
+        for number, place in enumerate(places, start=1):
+            before, now = ((n * most_tokens) // self.n_tokens for n in (number - 1, number))
+            if now > before:
+                yield place
 
     def _places(self) -> Iterator[tuple[TokenStore, NDArray[np.int64], NDArray[np.int64]]]:
         """Stores, and where documents of theirs begin and end."""

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mini_bert.batch import Batch
 from mini_bert.evaluation.every_token import every_token
 from mini_bert.evaluation.masked_lm import MaskedLMResult, MaskedLMScorer, compare, evaluate_masked_lm
-from mini_bert.evaluation.ngram_baselines import Baselines, fit_baselines
+from mini_bert.evaluation.ngram_baselines import fit_baselines
 from mini_bert.evaluation.tasks import scored_tasks
 from mini_bert.inference.kneser_ney import fit_kneser_ney
 from mini_bert.machine import peak_bytes
@@ -21,16 +19,16 @@ from mini_bert.training.first_model import FIRST_VALUES, unigram_counts
 
 if TYPE_CHECKING:
     from mini_bert.config.schema import Config
-    from mini_bert.data.tokens import TokenCorpus, TokenSet
+    from mini_bert.data.tokens import TokenCorpus
     from mini_bert.data.work import Progress
     from mini_bert.model.bert import MiniBERT
 
 QUICK_ROWS = 128
 COUNTED_TOKENS = 50_000_000
-"""Of longer training texts, every n-th document is counted for the baselines, so many that about this is reached."""
+"""Of a longer training text, an evenly spread part is counted for the baselines."""
 QUICK_COUNTED_TOKENS = 2_000_000
-NGRAM_TOKENS = 20_000_000
-"""For the 5-gram, whose counts need 80 bytes a token while they are made."""
+NGRAM_TOKENS = 24_000_000
+"""For the 5-gram, whose counts need some 80 bytes a token while they are made."""
 
 LABELS = {
     "model": "Mini-BERT",
@@ -61,7 +59,7 @@ def evaluate_run(
         token_corpus: tokenised with the model's own vocabulary.
         quick: 128 rows, baselines from 2 million tokens, and no accuracy over every token.
         progress: told how far it is.
-        kneser_ney: a 5-gram too, counted on at most 20 million tokens, which takes some seconds and 80 bytes a token.
+        kneser_ney: a 5-gram too, counted on at most 24 million tokens, which takes some seconds and 80 bytes a token.
 
     Returns:
         Plain values for JSON, of kind `evaluation`; `mini_bert.reports.evaluation` draws them.
@@ -86,18 +84,20 @@ def evaluate_run(
 
     told("counting neighbours", 0, 0)
     baselines = fit_baselines(
-        some_documents(token_corpus.train, QUICK_COUNTED_TOKENS if quick else COUNTED_TOKENS),
+        token_corpus.train.documents(QUICK_COUNTED_TOKENS if quick else COUNTED_TOKENS),
         model.config.vocab_size,
         mask_id=tokenizer.mask_id,
         mask_share=masking.mask_share,
         random_share=masking.random_share,
         n_special=len(tokenizer.special_ids),
     )
+    counted = {"n_tokens": baselines.n_tokens, **baselines.weights._asdict()}
     scorers: dict[str, MaskedLMScorer] = {}
     if kneser_ney:
         told("counting 5-grams", 0, 0)
-        documents = some_documents(token_corpus.train, QUICK_COUNTED_TOKENS if quick else NGRAM_TOKENS)
-        scorers["kneser_ney"] = fit_kneser_ney(documents, model.config.vocab_size)
+        documents = token_corpus.train.documents(QUICK_COUNTED_TOKENS if quick else NGRAM_TOKENS)
+        scorers["kneser_ney"] = ngrams = fit_kneser_ney(documents, model.config.vocab_size)
+        counted["kneser_ney_tokens"] = int(ngrams.unigrams.sum())
     scorers |= {
         "model": model,
         "untrained": MiniBERT(
@@ -122,7 +122,7 @@ def evaluate_run(
         ],
         "every_token": tokens
         and {"accuracy": tokens.top1, "interval": list(tokens.top1_interval), "n": tokens.n_masked},
-        "baselines": _facts(baselines),
+        "baselines": counted,
         "held_out": {
             "corpus": list(config.data.corpus),
             "documents": token_corpus.held_out.n_documents,
@@ -137,12 +137,6 @@ def evaluate_run(
     }
 
 
-def some_documents(token_set: TokenSet, tokens: int) -> Iterator[NDArray[np.uint16]]:
-    """Every n-th document, so that about `tokens` tokens are read at most."""
-    every = max(1, -(-token_set.n_tokens // tokens))
-    return islice(token_set.documents(), 0, None, every)
-
-
 def _score(what: str, scorer: MaskedLMScorer, batches: Sequence[Batch], told: Progress) -> MaskedLMResult:
     rows = sum(len(batch.input_ids) for batch in batches)
     return evaluate_masked_lm(scorer, batches, progress=lambda done: told(f"scoring: {what}", done, rows))
@@ -152,7 +146,3 @@ def _difference(name: str, model: MaskedLMResult, other: MaskedLMResult) -> dict
     difference = compare(model, other)
     ends = [end if np.isfinite(end) else None for end in difference.interval]
     return {"name": name, "label": LABELS[name], "loss": difference.mean, "interval": ends}
-
-
-def _facts(baselines: Baselines) -> dict[str, Any]:
-    return {"n_tokens": baselines.n_tokens, **baselines.weights._asdict()}

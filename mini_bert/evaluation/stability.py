@@ -36,7 +36,7 @@ from mini_bert.evaluation.text_changes import (
     with_synonym,
     with_typo,
 )
-from mini_bert.inference.sentence_embeddings import cosines, sentence_embeddings
+from mini_bert.inference.sentence_embeddings import cosines, sentence_embeddings, unrelated_distances
 from mini_bert.inference.untrained import untrained_like
 from mini_bert.metrics.clustered_means import clustered_mean
 from mini_bert.metrics.cross_entropy import token_losses
@@ -173,8 +173,8 @@ def _measured(
     every = list(dict.fromkeys([*texts, *(one.after for ones in changes.values() for one in ones)]))
     place = {text: number for number, text in enumerate(every)}
     vectors = sentence_embeddings(model, every)
-    first = np.array([place[text] for text in texts])
-    apart = 1 - cosines(vectors[first], vectors[np.roll(first, -1)])
+    first = vectors[[place[text] for text in texts]]
+    apart = unrelated_distances(first, first)
     unit = float(apart.mean())
     if not unit > _SAME:
         raise InvalidInputError("model", got="the same vector for every text", expected="vectors that differ")

@@ -123,6 +123,14 @@ def unit_vectors(vectors: ArrayLike) -> Floats:
     return np.asarray(values / np.where(lengths > 0, lengths, 1), values.dtype)
 
 
+def unrelated_distances(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
+    """1 − cosine [N] of vectors [N, H] and those half the set on, which have nothing to do with them.
+
+    Neighbours in published sets are often made of one sentence, so the next vector would be too near.
+    """
+    return 1 - cosines(first, np.roll(second, -(len(second) // 2), axis=0))
+
+
 def cosines(first: ArrayLike, second: ArrayLike) -> NDArray[np.float64]:
     """Cosine [N] of each vector in `first` [N, H] with the one at its place in `second` [N, H].
 

@@ -9,9 +9,9 @@ s_r and residual e_r; N = Σ n_r):
     se²  = R / (R − 1) · Σ e_r² / N²
 
 This is the linearised variance of a ratio, or of a mean with clusters (Cochran 1977, Sampling Techniques, 3rd ed.,
-chapters 6 and 9A; Miller 2024, arXiv:2411.00640, for language models), with the normal quantile. It stands here instead
-of a bootstrap over rows because it needs no draws and gives the same ends: a test compares the two.
-With fewer than about 30 rows it is somewhat too narrow. Rows of one document are taken as independent.
+chapters 6 and 9A; Miller 2024, arXiv:2411.00640, for language models), with the quantile of Student's distribution for
+R − 1 degrees of freedom. It stands here instead of a bootstrap over rows because it needs no draws and gives the same
+ends: a test compares the two. Rows of one document are taken as independent.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mini_bert.errors import InvalidInputError
-from mini_bert.metrics.interval import CONFIDENCE, UNKNOWN, Interval, normal_quantile
+from mini_bert.metrics.interval import CONFIDENCE, UNKNOWN, Interval, t_quantile
 
 
 class ClusteredMean(NamedTuple):
@@ -50,7 +50,7 @@ def clustered_mean(sums: ArrayLike, sizes: ArrayLike, confidence: float = CONFID
         return ClusteredMean(mean, math.inf, UNKNOWN, tokens, rows)
     residuals = s - mean * n
     error = math.sqrt(rows / (rows - 1) * float(residuals @ residuals)) / tokens
-    reach = normal_quantile(confidence) * error
+    reach = t_quantile(rows - 1, confidence) * error
     return ClusteredMean(mean, error, Interval(mean - reach, mean + reach), tokens, rows)
 
 

@@ -28,9 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from mini_bert.errors import InvalidInputError
-from mini_bert.metrics.interval import CONFIDENCE, UNKNOWN, Interval
-
-_MOST_DEGREES = 10_000
+from mini_bert.metrics.interval import CONFIDENCE, UNKNOWN, Interval, t_quantile
 
 
 class PairedMean(NamedTuple):
@@ -69,51 +67,6 @@ def reach_of_blocks(results: ArrayLike, confidence: float = CONFIDENCE) -> float
     degrees = (x.shape[0] - 1) * (x.shape[1] - 1)
     sigma = math.sqrt(float((residuals * residuals).sum()) / degrees)
     return t_quantile(degrees, confidence) * sigma * math.sqrt(2 / x.shape[1])
-
-
-def t_quantile(degrees: int, confidence: float = CONFIDENCE) -> float:
-    """How many standard errors a two-sided interval reaches to either side, by Student's distribution.
-
-    Raises:
-        InvalidInputError: `degrees` below 1 or above 10,000, or `confidence` not strictly between 0 and 1.
-
-    >>> round(t_quantile(1), 3), round(t_quantile(2), 3), round(t_quantile(23), 3)
-    (12.706, 4.303, 2.069)
-    """
-    if not 1 <= degrees <= _MOST_DEGREES:
-        raise InvalidInputError("degrees", got=degrees, expected=f"1 to {_MOST_DEGREES:,} degrees of freedom")
-    if not 0 < confidence < 1:
-        raise InvalidInputError("confidence", got=confidence, expected="a number strictly between 0 and 1")
-    low, high = 0.0, 1.0
-    while share_within(high, degrees) < confidence:
-        low, high = high, 2 * high
-    while high - low > 1e-13 * high:
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if share_within(middle, degrees) < confidence else (low, middle)
-    return (low + high) / 2
-
-
-def share_within(t: float, degrees: int) -> float:
-    """P(|T| ≤ t) for Student's T with ν whole degrees of freedom (Abramowitz and Stegun 1964, 26.7.3 and 26.7.4).
-
-    With θ = arctan(t / √ν), for odd ν
-
-        2/π (θ + sin θ (cos θ + 2/3 cos³ θ + … + 2·4…(ν−3) / 3·5…(ν−2) cos^(ν−2) θ)),
-
-    for even ν
-
-        sin θ (1 + 1/2 cos² θ + … + 1·3…(ν−3) / 2·4…(ν−2) cos^(ν−2) θ).
-    """
-    theta = math.atan(t / math.sqrt(degrees))
-    sine, square = math.sin(theta), math.cos(theta) ** 2
-    odd = degrees % 2
-    term, total = (math.cos(theta) if odd else 1.0), 0.0
-    for power in range(2 if odd else 1, degrees, 2):
-        total += term
-        term *= power / (power + 1) * square
-    return 2 / math.pi * (theta + sine * total) if odd else sine * total
 
 
 def _differences(first: Sequence[float], second: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

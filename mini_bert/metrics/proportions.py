@@ -7,10 +7,11 @@ normal quantile z:
     reach  = z / (1 + z² / n) · √(p (1 − p) / n + z² / 4n²)
 
 Unlike p ± z·se it stays inside [0, 1] and has a width at 0 % and 100 % (Brown, Cai and DasGupta 2001, Stat. Sci. 16,
-101-133). It takes trials as independent; for tokens that come in rows, n is first lowered to the number of independent
-trials that would be as uncertain (Korn and Graubard 1998, Survey Methodology 24, 193-201):
+101-133). It takes trials as independent; for n tokens that come in R rows, n is first lowered to the number of
+independent trials that would be as uncertain (Korn and Graubard 1998, Survey Methodology 24, 193-201), with t the
+quantile of Student's distribution: a spread that few rows show is itself uncertain.
 
-    n_effective = min(n, p (1 − p) / se²)                                    se from clustered_means.py
+    n_effective = min(n, p (1 − p) / se² · (t(n − 1) / t(R − 1))²)           se from clustered_means.py
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from numpy.typing import ArrayLike
 
 from mini_bert.errors import InvalidInputError
 from mini_bert.metrics.clustered_means import clustered_mean
-from mini_bert.metrics.interval import CONFIDENCE, Interval, normal_quantile
+from mini_bert.metrics.interval import CONFIDENCE, Interval, normal_quantile, t_quantile
 
 
 def wilson_interval(hits: float, n: float, confidence: float = CONFIDENCE) -> Interval:
@@ -61,5 +62,8 @@ def clustered_wilson_interval(hits: ArrayLike, sizes: ArrayLike, confidence: flo
         raise InvalidInputError("hits", got="a row with hits outside its size", expected="0 to the row's tokens")
     if rows == 1:
         return wilson_interval(p, 1, confidence)
-    effective = tokens if error == 0 else min(tokens, p * (1 - p) / error**2)
+    effective: float = tokens
+    if error > 0:
+        few_rows = t_quantile(max(tokens - 1, 1), confidence) / t_quantile(rows - 1, confidence)
+        effective = min(tokens, p * (1 - p) / error**2 * few_rows**2)
     return wilson_interval(p * effective, effective, confidence)

@@ -1,7 +1,8 @@
 """Does a sentence mean more than its words? How far embeddings move, against how far they should.
 
 A distance is 1 − cosine of two sentence embeddings, in units of the mean distance of unrelated sentences (the first
-sentence of a SICK pair and the second of the next): 0 is the same place, 1 as far as if nothing were in common.
+sentence of a SICK pair and the second of the pair half the set on; neighbours in SICK are made of the same sentence): 0
+is the same place, 1 as far as if nothing were in common.
 
 - Minimal edits (`minimal_edits.py`): the edit that changes the meaning should move a sentence farther than the one
   that keeps it. Words in common say 50 %, by construction.
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 
 from mini_bert.data.task_sets.relatedness import JUDGEMENTS, SentencePair, sick
 from mini_bert.errors import InvalidInputError
-from mini_bert.inference.sentence_embeddings import cosines, sentence_embeddings
+from mini_bert.inference.sentence_embeddings import cosines, sentence_embeddings, unrelated_distances
 from mini_bert.inference.untrained import untrained_like
 from mini_bert.metrics.clustered_means import clustered_mean
 from mini_bert.metrics.correlations import spearman
@@ -81,9 +82,8 @@ class _Distances:
         texts = list(dict.fromkeys(texts))
         self._place = {text: number for number, text in enumerate(texts)}
         self._vectors = sentence_embeddings(model, texts)
-        self._unit = 1.0
-        unrelated = [(pair.first, behind.second) for pair, behind in zip(pairs, [*pairs[1:], pairs[0]], strict=True)]
-        self._unit = float(self.of(unrelated).mean())
+        first, second = ([self._place[pair[i]] for pair in pairs] for i in (0, 1))
+        self._unit = float(unrelated_distances(self._vectors[first], self._vectors[second]).mean())
         if not self._unit > _TIE:
             raise InvalidInputError("model", got="the same vector for every sentence", expected="vectors that differ")
 

@@ -27,9 +27,22 @@ DEEDS = (
     ("saw", "seen"),
 )
 """Past tense and participle."""
-FEATURES = (("old", "tall"), ("young", "rich"), ("poor", "strong"), ("happy", "famous"))
+FEATURES = (
+    ("old", "tall"),
+    ("young", "rich"),
+    ("poor", "strong"),
+    ("happy", "famous"),
+    ("brave", "small"),
+    ("clever", "thin"),
+    ("sad", "wise"),
+    ("kind", "short"),
+    ("angry", "blind"),
+    ("lonely", "proud"),
+    ("tired", "careful"),
+    ("quiet", "fat"),
+)
 STATES = ("sleeping", "working", "waiting", "singing", "dancing", "running", "talking", "smiling", "playing", "dead")
-HARMLESS = ("now", "still", "also")
+HARMLESS = ("now", "still", "also", "already", "again", "just")
 
 
 class MinimalEdit(NamedTuple):
@@ -42,7 +55,7 @@ class MinimalEdit(NamedTuple):
     other: str
     """Does not."""
     group: str
-    """Edits of one group share their words."""
+    """Edits of one group share the words that decide which edit moves the sentence farther."""
 
 
 KINDS = ("role reversal", "swapped features", "negation")
@@ -83,7 +96,7 @@ def _swapped_features() -> Iterator[MinimalEdit]:
                 f"The {x} {a} saw the {y} {b}.",
                 f"The {y} {b} was seen by the {x} {a}.",
                 f"The {x} {b} was seen by the {y} {a}.",
-                f"{a} {b}",
+                f"{x} {y}",
             )
 
 
@@ -96,5 +109,5 @@ def _negations() -> Iterator[MinimalEdit]:
                     f"The {person} is {state}.",
                     f"The {person} is {word} {state}.",
                     f"The {person} is not {state}.",
-                    person,
+                    f"{word} {state}",
                 )

@@ -51,9 +51,7 @@ BASELINES = ("shorter", "unigram", "kneser_ney")
 QUICK_PAIRS = 20
 """Of each paradigm."""
 COUNTED_TOKENS = 24_000_000
-"""Of longer training texts, every n-th document is counted, so many that about this is reached.
-
-Counting takes some 80 bytes a token."""
+"""Of a longer training text, an evenly spread part is counted; counting takes some 80 bytes a token."""
 QUICK_COUNTED_TOKENS = 2_000_000
 
 Floats = NDArray[np.float64]
@@ -134,9 +132,8 @@ def few_of_each(pairs: Sequence[MinimalPair], most: int | None) -> list[MinimalP
 
 
 def sentence_ngrams(token_set: TokenSet, vocab_size: int, tokens: int = COUNTED_TOKENS) -> KneserNey:
-    """A 5-gram of the sentences of every n-th document, so that about `tokens` tokens are counted at most."""
-    every = max(1, -(-token_set.n_tokens // tokens))
-    return fit_kneser_ney(chain.from_iterable(token_set.sentences(every)), vocab_size)
+    """A 5-gram of the sentences of a text, counted on about `tokens` tokens at most."""
+    return fit_kneser_ney(chain.from_iterable(token_set.sentences(tokens)), vocab_size)
 
 
 Pieces = tuple[list[int], list[int]]

@@ -94,11 +94,12 @@ def overfit_table(result: Mapping[str, Any]) -> Table:
 def _notes(result: Mapping[str, Any]) -> list[str]:
     baselines, tokens = result["baselines"], result["every_token"]
     untrained = "Masked language modelling was not trained (tasks.masked_lm 0): its head is as it was drawn."
+    ngrams = f" (the 5-gram on {baselines['kneser_ney_tokens']:,})" if "kneser_ney_tokens" in baselines else ""
     notes = [
         *([] if result.get("masked_lm", True) else [untrained]),
         "± is the larger half of the 95 % interval, over rows.",
-        f"Baselines are counted on {baselines['n_tokens']:,} tokens of the training text and see the same corrupted "
-        f"rows; weights from a slice of {baselines['tuned_on']:,}: θ {baselines['theta_left']:g} and "
+        f"Baselines are counted on {baselines['n_tokens']:,} tokens of the training text{ngrams} and see the same "
+        f"corrupted rows; weights from a slice of {baselines['tuned_on']:,}: θ {baselines['theta_left']:g} and "
         f"{baselines['theta_right']:g}, γ {baselines['gamma']:g}.",
         "'The piece shown' is what stands at the masked position itself: one in five is not hidden, and half of those "
         "are the answer.",

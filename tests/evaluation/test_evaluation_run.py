@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from itertools import islice
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ from mini_bert.data.batches import held_out_batches
 from mini_bert.data.tokens import open_tokens
 from mini_bert.evaluation.every_token import every_token
 from mini_bert.evaluation.masked_lm import evaluate_masked_lm
-from mini_bert.evaluation.run import LABELS, evaluate_run, some_documents
+from mini_bert.evaluation.run import LABELS, evaluate_run
 from mini_bert.inference.kneser_ney import fit_kneser_ney
 from mini_bert.model.bert import MiniBERT
 
@@ -87,6 +85,7 @@ def test_one_table_with_everything_in_it(corpus):
     ngrams = fit_kneser_ney(tokens.train.documents(), config.model.vocab_size)
     assert lines["kneser_ney"]["loss"] == evaluate_masked_lm(ngrams, batches).loss
     assert lines["kneser_ney"]["loss"] < lines["unigram"]["loss"]
+    assert result["baselines"]["kneser_ney_tokens"] == tokens.train.n_tokens
     for line in result["differences"]:
         assert line["loss"] == pytest.approx(lines["model"]["loss"] - lines[line["name"]]["loss"], rel=1e-9)
         assert line["interval"][0] < line["loss"] < line["interval"][1]
@@ -130,11 +129,3 @@ def test_every_token_asks_for_the_original(corpus):
         assert asked.masked_positions.tolist() == expected
         assert asked.target_ids.tolist() == original[expected].tolist()
         assert asked.input_ids is batch.input_ids
-
-
-def test_long_texts_are_thinned():
-    documents = [np.full(10, i, np.uint16) for i in range(100)]
-    token_set = SimpleNamespace(n_tokens=1000, documents=lambda: iter(documents))
-    assert len(list(some_documents(token_set, 1000))) == 100
-    assert [d[0] for d in islice(some_documents(token_set, 300), 3)] == [0, 4, 8]
-    assert sum(map(len, some_documents(token_set, 300))) <= 300

@@ -100,7 +100,7 @@ def test_capitals_change_nothing_for_an_uncased_model_and_another_text_is_the_un
         assert shuffled_["moved"]["value"] == pytest.approx(moved)
     assert by["synonym", "model"]["n"] < 4
     vectors = sentence_embeddings(model, TEXTS[:4])
-    expected = cosines(vectors, np.roll(vectors, -1, axis=0)).mean()
+    expected = cosines(vectors, np.roll(vectors, -(len(vectors) // 2), axis=0)).mean()
     assert by["another text", "model"]["cosine"]["value"] == pytest.approx(expected)
     assert tables(result)[0].rows[0][:3] == ("case", "model", "4")
 

@@ -70,7 +70,8 @@ def test_rows_of_one_token_give_the_textbook_standard_error():
     mean, error, interval, tokens, rows = clustered_mean(x, np.ones(4))
     assert (mean, tokens, rows) == (4.0, 4, 4)
     assert error == pytest.approx(x.std(ddof=1) / 2, rel=1e-12)
-    assert interval == pytest.approx((4 - 1.959963984540054 * error, 4 + 1.959963984540054 * error), rel=1e-12)
+    t = 3.182446305284263  # Student's, 3 degrees of freedom, out of a table
+    assert interval == pytest.approx((4 - t * error, 4 + t * error), rel=1e-12)
 
 
 def test_clustered_mean_by_hand():
@@ -114,6 +115,16 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
         r.interval.low <= 4 <= r.interval.high for r in (clustered_mean(*_correlated_rows(rng)) for _ in range(400))
     )
     assert 0.92 <= held / 400 <= 0.98
+
+
+def test_a_few_rows_are_known_to_be_few():
+    """Six relations of a hundred facts, of hits that vary as Beta(2, 2): 90 of 100 normal intervals would hold."""
+    rng = np.random.default_rng(8)
+    shares = rng.beta(2, 2, (2000, 6))
+    hits, sizes = rng.binomial(100, shares), np.full(6, 100)
+    found = [clustered_wilson_interval(h, sizes) for h in hits]
+    held = np.mean([low <= 0.5 <= high for low, high in found])
+    assert 0.935 <= held <= 0.97
 
 
 def test_paired_difference_is_narrower_than_the_parts():

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from mini_bert.errors import InvalidInputError
-from mini_bert.metrics.paired_seeds import paired_mean, reach_of_blocks, share_within, t_quantile
+from mini_bert.metrics.interval import share_within, t_quantile
+from mini_bert.metrics.paired_seeds import paired_mean, reach_of_blocks
 
 
 def test_a_hand_computation():
@@ -33,6 +34,7 @@ def test_one_and_two_degrees_in_closed_form(confidence):
 
 def test_many_degrees_are_the_normal_distribution():
     assert t_quantile(10_000) == pytest.approx(1.9602012, abs=1e-6)
+    assert t_quantile(1_000_000) == pytest.approx(1.9599664, abs=3e-6)
     assert share_within(1.0, 9_999) == pytest.approx(math.erf(math.sqrt(0.5)), abs=1e-4)
 
 

@@ -34,7 +34,7 @@ def words(text: str) -> Counter[str]:
 
 def test_no_word_tells_which_edit_keeps_the_meaning():
     edits = minimal_edits()
-    assert Counter(edit.kind for edit in edits) == dict(zip(KINDS, (528, 264, 360), strict=True))
+    assert Counter(edit.kind for edit in edits) == dict(zip(KINDS, (528, 792, 720), strict=True))
     assert len(set(edits)) == len(edits)
     for edit in edits:
         assert words_in_common(edit.sentence, edit.same) == words_in_common(edit.sentence, edit.other)
@@ -58,7 +58,7 @@ def test_distances_are_in_units_of_unrelated_sentences():
     model = worded_bert()
     result = measure_compositional_understanding(model, SICK, quick=True)
     first, second = (sentence_embeddings(model, [pair[i] for pair in SICK]) for i in (0, 1))
-    unit = np.mean(1 - cosines(first, np.roll(second, -1, axis=0)))
+    unit = np.mean(1 - cosines(first, second[[3, 4, 5, 0, 1, 2]]))
     distances = (1 - cosines(first, second)) / unit
     line = result["sick"]["scores"][0]
     judged = np.array([pair.judgement for pair in SICK])
