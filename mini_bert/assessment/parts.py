@@ -129,17 +129,19 @@ def _stability(subject: Subject) -> Result:
 def _attention(subject: Subject) -> Result:
     from mini_bert.analysis.attention_entropy import compute_attention_entropy
     from mini_bert.data.batches import held_out_batches
+    from mini_bert.probing.sentence_similarity import evenly_spaced
 
     batches = held_out_batches(subject.tokens.held_out, subject.config, subject.tokens.tokenizer)
-    return compute_attention_entropy(subject.model, batches[: 2 if subject.quick else None])
+    return compute_attention_entropy(subject.model, evenly_spaced(batches, 2) if subject.quick else batches)
 
 
 def _efficiency(subject: Subject) -> Result:
     from mini_bert.data.batches import held_out_batches
     from mini_bert.evaluation.efficiency import measure_efficiency
+    from mini_bert.probing.sentence_similarity import evenly_spaced
 
     batches = held_out_batches(subject.tokens.held_out, subject.config, subject.tokens.tokenizer)
-    return measure_efficiency(subject.model, batches[:4], subject.config, threads=subject.threads)
+    return measure_efficiency(subject.model, evenly_spaced(batches, 4), subject.config, threads=subject.threads)
 
 
 PARTS: dict[str, Part] = {

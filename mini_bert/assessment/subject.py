@@ -77,4 +77,10 @@ class Subject:
             "layers": shape.num_hidden_layers,
             "hidden_size": shape.hidden_size,
             "corpus": list(self.config.data.corpus),
+            "vocabulary": self.model.tokenizer and self.model.tokenizer.fingerprint,
+            "held_out_text": {
+                **self.config.data.model_dump(mode="json"),
+                "mask_seed": self.config.evaluation.mask_seed,
+                "length": shape.max_position_embeddings,
+            },
         }

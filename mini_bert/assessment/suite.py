@@ -53,24 +53,23 @@ def assess(
     kept = KeptResults(subject.sha256)
     found = []
     for part in parts:
-        measurement = _measurement(subject, part)
-        result = None if again else kept.read(measurement)
-        if result is None:
-            missing = [head for head in part.heads if head not in subject.model.config.heads]
-            if missing:
-                found.append(_left_out(part, f"The model has no head {', '.join(missing)}."))
-                continue
-            start = time.perf_counter()
-            try:
+        if missing := [head for head in part.heads if head not in subject.model.config.heads]:
+            found.append(_left_out(part, f"The model has no head {', '.join(missing)}."))
+            continue
+        start = time.perf_counter()
+        try:
+            measurement = _measurement(subject, part)
+            result = None if again else kept.read(measurement)
+            if result is None:
                 measured = part.measure(subject)
-            except (DataError, MissingExtraError) as error:
-                found.append(_left_out(part, str(error)))
-                continue
-            seconds = time.perf_counter() - start
-            result = {**measured, "part_seconds": seconds}
-            kept.keep(measurement, result)
-            done(part.title, seconds)
-        found.append({"name": part.name, "title": part.title, "result": result})
+                seconds = time.perf_counter() - start
+                result = {**measured, "part_seconds": seconds}
+                kept.keep(measurement, result)
+                done(part.title, seconds)
+        except (DataError, MissingExtraError) as error:
+            found.append(_left_out(part, str(error)))
+        else:
+            found.append({"name": part.name, "title": part.title, "result": result})
     return {
         "kind": "assessment",
         "model": dict(subject.facts),
@@ -101,15 +100,19 @@ def _left_out(part: Part, reason: str) -> dict[str, Any]:
 
 def _measurement(subject: Subject, part: Part) -> dict[str, Any]:
     """All that the result hangs on, beside the model."""
-    config = subject.config
-    text = {
-        "data": config.data.model_dump(mode="json"),
-        "mask_seed": config.evaluation.mask_seed,
-        "tasks": config.tasks.model_dump(mode="json"),
-    }
     return {
         "part": part.name,
         "version": part.version,
         "quick": subject.quick,
-        **(text if part.text else {}),
+        **(_text(subject) if part.text else {}),
+    }
+
+
+def _text(subject: Subject) -> dict[str, Any]:
+    config, tokens = subject.config, subject.tokens
+    return {
+        "data": config.data.model_dump(mode="json"),
+        "texts": [tokens.train.fingerprint, tokens.held_out.fingerprint],
+        "mask_seed": config.evaluation.mask_seed,
+        "tasks": config.tasks.model_dump(mode="json"),
     }

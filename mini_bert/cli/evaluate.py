@@ -144,7 +144,7 @@ def _labelled(name: str, file: Path, form: dict[str, bool]) -> int:
 def _subject(name: str, options: ConfigOptions) -> tuple[Path, MiniBERT, Config]:
     """A model, its folder, and the configuration of its run."""
     from mini_bert.model.bert import MiniBERT
-    from mini_bert.training.first_model import FIRST_VALUES
+    from mini_bert.training.first_model import drawn_by
 
     folder = find_model(name)
     bert = MiniBERT.from_pretrained(folder)
@@ -160,8 +160,8 @@ def _subject(name: str, options: ConfigOptions) -> tuple[Path, MiniBERT, Config]
                 expected=f"{found}, as {folder} has it",
                 advice="Leave it out.",
             )
-    first = {setting: getattr(config.model, setting) for setting in FIRST_VALUES}
-    return folder, bert, config.model_copy(update={"model": bert.config.model_copy(update=first)})
+    bert = drawn_by(bert, config.model)
+    return folder, bert, config.model_copy(update={"model": bert.config})
 
 
 def _config_of(folder: Path, options: ConfigOptions) -> Config:

@@ -282,13 +282,17 @@ def stability(
 
 
 def _with_tokenizer(name: str) -> tuple[Path, MiniBERT]:
-    """The folder of a model, and the model."""
+    """The folder of a model, and the model, which knows how it was first drawn."""
+    from mini_bert.config.load import load_config
     from mini_bert.model.bert import MiniBERT
+    from mini_bert.training.first_model import drawn_by
 
     folder = find_model(name)
     bert = MiniBERT.from_pretrained(folder)
     if bert.tokenizer is None:
         raise InvalidInputError("MODEL", got=f"{folder}, a model without a tokenizer", expected="vocab.txt beside it")
+    if (recipe := trained_by(folder)) is not None:
+        bert = drawn_by(bert, load_config([str(recipe)]).model)
     return folder, bert
 
 

@@ -51,7 +51,6 @@ def measure_efficiency(
     if not parts:
         raise InvalidInputError("batches", got="no row", expected="at least one")
     shape, threads = model.config, threads or available_cores()
-    T = parts[0].input_ids.shape[1]
 
     def encode(part: Batch) -> int:
         model.encode(part.input_ids, part.attention_mask, part.token_type_ids)
@@ -67,7 +66,8 @@ def measure_efficiency(
     return {
         "kind": "efficiency",
         "parameters": int(model.parameters.buffer.size),
-        "flops_a_token": forward_flops(shape, 1, T, 0, last_block_rows=False) / T,
+        "flops_a_token": sum(forward_flops(shape, *part.input_ids.shape, 0, last_block_rows=False) for part in parts)
+        / sum(part.input_ids.size for part in parts),
         "training_flops": None if config is None else training_flops(config),
         "tokens_a_second": median(speeds[1:]),
         "threads": threads,
@@ -76,9 +76,12 @@ def measure_efficiency(
 
 
 def training_flops(config: Config) -> float | None:
-    """Multiplications and additions of all steps of a training by masked language modelling; None: steps not known."""
+    """Multiplications and additions of all steps of a training by masked language modelling.
+
+    None where its steps are not known, or its rows are not all of one length.
+    """
     train, T = config.train, config.model.max_position_embeddings
-    if train.steps is None or not config.tasks.masked_lm:
+    if train.steps is None or not config.tasks.masked_lm or config.data.layout != "packed":
         return None
     masked = round(config.masking.rate * train.batch_size * T)
     return float(train.steps) * step_flops(config.model, train.batch_size, T, masked)

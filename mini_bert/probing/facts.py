@@ -275,12 +275,13 @@ def _totals(asked: Sequence[_Asked], found: Sequence[ClozeRanks], relations: Seq
 
 
 def _majority_ranks(one: _Asked) -> NDArray[np.int64]:
-    """Ranks of the answers among the candidates by how often they are right; a tie counts against the answer."""
-    of = dict(zip(one.candidates.tolist(), one.counts.tolist(), strict=True))
-    ranks = []
-    for answer, others in zip(one.answers.tolist(), one.also_true, strict=True):
-        ahead = int(np.count_nonzero(one.counts >= of[answer]))
-        ranks.append(ahead - sum(of[other] >= of[answer] for other in others))
+    """Ranks of the answers in one constant order: by how often a candidate is right, and of equals by its id."""
+    order = one.candidates[np.lexsort((one.candidates, -one.counts))]
+    place = {candidate: rank for rank, candidate in enumerate(order.tolist(), start=1)}
+    ranks = [
+        place[answer] - sum(place[other] < place[answer] for other in others)
+        for answer, others in zip(one.answers.tolist(), one.also_true, strict=True)
+    ]
     return np.array(ranks, np.int64)
 
 

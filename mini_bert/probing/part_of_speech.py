@@ -116,7 +116,7 @@ def probe_part_of_speech(
     lines = search.lines("trained", model, {**names, "token": TOKEN}, POOLINGS[1:] if quick else POOLINGS, control)
     best = max((line for line in lines if line["layer"] != "token"), key=_accuracy)
     own = next(line for line in lines if (line["layer"], line["pooling"]) == ("token", best["pooling"]))
-    untrained_lines = search.lines("untrained", untrained, names, [best["pooling"]])
+    untrained_lines = search.lines("untrained", untrained, names, POOLINGS[1:] if quick else POOLINGS)
     best_untrained = max(untrained_lines, key=_accuracy)
 
     final = Final(train, test, tokenizer.pad_id, told)

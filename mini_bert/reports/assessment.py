@@ -13,6 +13,14 @@ from mini_bert.reports.table import NOTHING, Table
 Result = Mapping[str, Any]
 
 
+_OF_HELD_OUT_TEXT = ("masked_lm.", "breakdown.", "perplexity.", "attention.")
+_OF_VOCABULARY = ("facts.", "analogies")
+_NOT_THE_SAME = (
+    "No difference is given where the two were asked something else: figures of held-out text depend on corpus, length "
+    "of rows and vocabulary, facts and analogies on the vocabulary."
+)
+
+
 def assessment_table(result: Result) -> Table:
     """A line a figure, its interval, the same network untrained, the best baseline, and a published neighbour."""
     model = result["model"]
@@ -51,11 +59,15 @@ def assessment_table(result: Result) -> Table:
 def comparison_table(result: Result) -> Table:
     """The same figures of several models side by side."""
     assessments = result["assessments"]
-    rows = []
+    rows, differ = [], False
     for lines in _side_by_side(assessments):
         cells = [_with_interval(lines[n]) if n in lines else NOTHING for n in range(len(assessments))]
         first = next(iter(lines.values()))
-        rows.append((first.what, *cells, *([_difference(lines)] if len(assessments) == 2 else [])))
+        if len(assessments) == 2:
+            same = _asked_the_same(first.key, *(assessment["model"] for assessment in assessments))
+            cells.append(_difference(lines) if same else NOTHING)
+            differ = differ or not same
+        rows.append((first.what, *cells))
     names = [assessment["model"]["name"] for assessment in assessments]
     facts = "; ".join(f"{a['model']['name']}: {a['model']['parameters']:,} parameters" for a in assessments)
     return Table(
@@ -64,8 +76,9 @@ def comparison_table(result: Result) -> Table:
         tuple(rows),
         (
             facts,
-            "± is the larger half of the 95 % interval of each; the two share their questions, so a difference is "
-            "better known than either.",
+            "± is the larger half of the 95 % interval of each; as they share their questions, a difference is better "
+            "known than either.",
+            *([_NOT_THE_SAME] if differ else []),
         ),
     )
 
@@ -109,6 +122,13 @@ def assessment_tables(result: Result) -> list[Table]:
         for table in tables(part["result"])
     ]
     return [assessment_table(result), *whole]
+
+
+def _asked_the_same(key: str, one: Result, other: Result) -> bool:
+    """Whether two models got the same questions, so that their figures may be subtracted."""
+    if key.startswith(_OF_HELD_OUT_TEXT):
+        return bool(one["held_out_text"] == other["held_out_text"] and one["vocabulary"] == other["vocabulary"])
+    return not key.startswith(_OF_VOCABULARY) or bool(one["vocabulary"] == other["vocabulary"])
 
 
 def _shown(value: float | None, unit: str) -> str:

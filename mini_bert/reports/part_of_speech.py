@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -170,13 +171,15 @@ def _place(line: Mapping[str, Any]) -> str:
 
 
 def _draw_layers(axes: Any, result: Mapping[str, Any]) -> None:
-    kinds = {("trained", "mean"): (_BLUE, "-"), ("trained", "first"): (_BLUE, ":"), ("untrained", None): (_GREY, "-")}
-    for (of, pooling), (color, style) in kinds.items():
-        lines = [line for line in result["layers"] if line["of"] == of and pooling in (None, line["pooling"])]
+    kinds = [("trained", _BLUE), ("untrained", _GREY)]
+    for (of, color), (pooling, style) in product(kinds, [("mean", "-"), ("first", ":")]):
+        lines = [line for line in result["layers"] if (line["of"], line["pooling"]) == (of, pooling)]
         lines = [line for line in lines if line["layer"] != "token"]
+        if not lines:
+            continue
         x, y = [line["layer"] for line in lines], [100 * line["accuracy"] for line in lines]
-        axes.plot(x, y, color=color, linestyle=style, marker="o", label=f"{of}, {pooling}" if pooling else of)
-        if pooling == result["best"]["pooling"]:
+        axes.plot(x, y, color=color, linestyle=style, marker="o", label=f"{of}, {pooling}")
+        if of == "trained" and pooling == result["best"]["pooling"]:
             control = [100 * line["control"]["accuracy"] for line in lines]
             axes.plot(x, control, color=_ORANGE, marker="o", label="control task")
     axes.set(xlabel="layer", ylabel="% on dev", title="Accuracy by layer")

@@ -34,6 +34,12 @@ FREE = frozenset(
 """Settings of the model that may differ from those of the weights: what it computes of ids stays the same."""
 
 
+def drawn_by(model: MiniBERT, config: ModelConfig) -> MiniBERT:
+    """`model`, whose configuration says from now on how it was first drawn; its folder does not."""
+    model.config = model.config.model_copy(update={name: getattr(config, name) for name in FIRST_VALUES})
+    return model
+
+
 def first_model(config: Config, tokens: TokenCorpus) -> MiniBERT:
     """The model that step 1 begins with, for the corpus that it will be trained on.
 

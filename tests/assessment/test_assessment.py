@@ -74,14 +74,26 @@ def test_another_model_or_depth_is_another_measurement(subject, other, measured)
     assert counted.times == measured
 
 
-def test_what_reads_the_text_is_measured_anew_on_another_text(subject) -> None:
+def test_what_reads_the_text_is_measured_anew_on_another_text(subject, tmp_path: Path) -> None:
+    """Another file is another text, and so is the same file with other words in it."""
+    (mine, other) = (tmp_path / name for name in ("mine.txt", "other.txt"))
+    text = "\n\n".join(f"The man saw the dog {n} times." for n in range(300))
+    mine.write_text(text)
+    other.write_text(text)
     counted = Counted()
     part = Part("counted", "counting", counted, text=True)
-    assess(subject(), [part])
-    assess(subject(corpus="other.txt"), [part])
+    assess(subject(corpus=str(mine)), [part])
+    assess(subject(corpus=str(mine)), [part])
+    assert counted.times == 1
+    assess(subject(corpus=str(other)), [part])
     assert counted.times == 2
-    assess(subject(), [part._replace(version=2)])
+    assess(subject(corpus=str(mine)), [part._replace(version=part.version + 1)])
     assert counted.times == 3
+    mine.write_text(text.replace("dog", "cat"))
+    assess(subject(corpus=str(mine)), [part])
+    assert counted.times == 4
+    (missing,) = assess(subject(corpus=str(tmp_path / "gone.txt")), [part])["parts"]
+    assert "gone.txt" in missing["left_out"]
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,8 @@ def test_other_trouble_with_a_file_is_an_error_of_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("classes", "label"), [(("no", "yes"), "-1"), (("no", "yes"), "2"), (("no", "yes"), "ja"), ((), "yes"), ((), "inf")]
+    ("classes", "label"),
+    [(("no", "yes"), "-1"), (("no", "yes"), "2"), (("no", "yes"), "ja"), (("1", "2"), "0"), ((), "yes"), ((), "inf")],
 )
 def test_a_label_that_a_model_does_not_know_is_refused(classes: tuple[str, ...], label: str, tmp_path: Path) -> None:
     path = write(tmp_path / "x.tsv", f"sentence\tlabel\na\t1\nb\t{label}\n")
@@ -151,6 +152,19 @@ def test_a_split_shares_no_text_and_no_phrase() -> None:
         spans = {" ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
         assert not spans & learned
     assert len(split_off(whole, 0.2, 5)[1].examples) == 5
+
+
+def test_no_text_is_chosen_by_that_was_learned_within_another() -> None:
+    """Whole sentences and phrases of them: only sentences are drawn, and their phrases are not learned from."""
+    sentences = [f"a film {i} of some charm and {i} of wit" for i in range(40)]
+    phrases = [f"film {i} of some charm" for i in range(40)] + [f"{i} of wit" for i in range(40)]
+    rows = [LabelledExample(text, None, n % 2) for n, text in enumerate([*phrases, *sentences])]
+    train, selection = split_off(LabelledSet("x", tuple(rows), ("n", "y")), 0.1, 100)
+    assert len(selection.examples) == 12
+    assert {example.text for example in selection.examples} <= set(sentences)
+    learned = {example.text for example in train.examples}
+    assert len(learned) == 120 - 3 * 12
+    assert not any(f" {text} " in f" {example.text} " for text in learned for example in selection.examples)
 
 
 def test_of_pairs_only_the_same_pair_is_kept_apart() -> None:

@@ -39,5 +39,16 @@ def _last_block_and_head(masked: int) -> float:
 
 def test_what_is_not_known_is_left_open() -> None:
     assert training_flops(Config()) is None
+    assert training_flops(Config(train={"steps": 10}, data={"layout": "sentences"})) is None
+
+
+def test_rows_of_other_lengths_count_as_what_they_are() -> None:
+    model = small_bert()
+    short, long = Batch(IDS[:, :4]), Batch(IDS)
+    one, other, both = (
+        measure_efficiency(model, batches, threads=1)["flops_a_token"] for batches in ([short], [long], [short, long])
+    )
+    assert both == pytest.approx((one * short.input_ids.size + other * long.input_ids.size) / (40 * 10))
+    assert one < both < other
     with pytest.raises(InvalidInputError, match="no row"):
         measure_efficiency(small_bert(), [])

@@ -70,7 +70,9 @@ RESULTS: dict[str, dict[str, Any]] = {
         "table": [
             {"name": "model", **scored(0.9), "unknown": scored(0.7)},
             {"name": "untrained", **scored(0.6), "unknown": scored(0.3)},
-            {"name": "majority_per_word", **scored(0.86), "unknown": scored(0.31)},
+            {"name": "majority_per_word", **scored(0.84), "unknown": scored(0.31)},
+            {"name": "majority_per_type", **scored(0.86), "unknown": scored(0.36)},
+            {"name": "majority", **scored(0.2), "unknown": scored(0.1)},
         ],
         "control": {"selectivity": {"difference": 0.25, "interval": [0.24, 0.26]}},
     },
@@ -113,7 +115,7 @@ RESULTS: dict[str, dict[str, Any]] = {
             },
             {
                 "kind": "analogies",
-                "groups": [{"group": "all", "accuracy": [by("3CosAdd", 0.05), by("nearest to c", 0.03)]}],
+                "groups": [{"group": "all", "accuracy": [by("3CosAdd", 0.05), by("untrained, 3CosAdd", 0.0)]}],
             },
             {
                 "kind": "sentence_similarity",
@@ -182,6 +184,7 @@ RESULTS: dict[str, dict[str, Any]] = {
             {"name": "from scratch", "mean": 0.79},
         ],
         "bag_of_words": {"score": 0.8},
+        "first_seed": {"majority": {"class": "positive", "accuracy": 0.51}},
     },
 }
 
@@ -190,7 +193,13 @@ def assessment(name: str = "mine", **changed: Any) -> dict[str, Any]:
     parts = [{"name": part, "title": part, "result": result} for part, result in (RESULTS | changed).items()]
     return {
         "kind": "assessment",
-        "model": {"name": name, "parameters": 2_966_144, "corpus": ["text.txt"]},
+        "model": {
+            "name": name,
+            "parameters": 2_966_144,
+            "corpus": ["text.txt"],
+            "vocabulary": "abc",
+            "held_out_text": {"corpus": ["text.txt"], "length": 64},
+        },
         "quick": False,
         "parts": parts,
         "seconds": 90.0,
@@ -209,13 +218,13 @@ ROWS = {
     "encoding: million operations a token": ("2.80", "—", "—"),
     "encoding: tokens a second, 2 threads": ("51,240", "—", "—"),
     "training: 10¹⁵ operations in all": ("0.32", "—", "—"),
-    "parts of speech, best layer": ("90.0 ± 3.0 %", "60.0 %", "86.0 % commonest tag of the word"),
-    "parts of speech, unknown words": ("70.0 ± 3.0 %", "30.0 %", "31.0 % commonest tag of all"),
+    "parts of speech, best layer": ("90.0 ± 3.0 %", "60.0 %", "86.0 % commonest tag of its pieces"),
+    "parts of speech, unknown words": ("70.0 ± 3.0 %", "30.0 %", "36.0 % commonest tag of its pieces"),
     "parts of speech: selectivity": ("25.0 ± 1.0 %", "—", "—"),
     "grammar: BLiMP": ("60.0 ± 3.0 %", "—", "55.0 % 5-gram"),
     "agreement: Linzen": ("80.0 ± 3.0 %", "—", "50.0 % chance"),
     "words: MEN-3000": ("0.30 ± 0.10", "0.01", "0.16 letters in common"),
-    "analogies, 3CosAdd": ("5.0 ± 10.0 %", "—", "3.0 % nearest to c"),
+    "analogies, 3CosAdd": ("5.0 ± 10.0 %", "0.0 %", "—"),
     "sentences: STS-B test, mean, layer 2": ("0.50 ± 0.10", "0.45", "0.55 words in common"),
     "facts: ParaRel": ("10.0 ± 2.0 %", "—", "30.0 % majority answer"),
     "facts: same answer if asked anew": ("40.0 ± 10.0 %", "—", "—"),
@@ -287,6 +296,30 @@ def test_two_models_side_by_side() -> None:
     assert rows["grammar: BLiMP"] == ("60.0 ± 3.0 %", "65.0 ± 3.0 %", "+5.0")
     assert rows["hidden pieces: loss"] == ("4.00 ± 0.10", "4.00 ± 0.10", "+0.00")
     assert rows["parts of speech, best layer"] == ("90.0 ± 3.0 %", "—", "—")
+
+
+@pytest.mark.parametrize(
+    ("changed", "left_out"),
+    [
+        ({"held_out_text": {"corpus": ["other.txt"], "length": 64}}, {"hidden pieces: loss"}),
+        ({"vocabulary": "xyz"}, {"hidden pieces: loss", "facts: ParaRel", "analogies, 3CosAdd"}),
+    ],
+)
+def test_figures_of_other_questions_are_not_subtracted(changed: dict[str, Any], left_out: set[str]) -> None:
+    other = assessment("other")
+    other["model"] |= changed
+    table = comparison_table({"kind": "comparison", "assessments": [assessment(), other]})
+    differences = {row[0]: row[3] for row in table.rows}
+    asked = ("hidden pieces: loss", "facts: ParaRel", "analogies, 3CosAdd", "grammar: BLiMP")
+    assert {what for what in asked if differences[what] == "—"} == left_out
+    assert "asked something else" in table.notes[-1]
+
+
+def test_the_best_floor_stands_there() -> None:
+    """A model beneath the commonest class shows nothing, however far above a bag of words."""
+    rte = {**RESULTS["sst2"], "task": "rte", "bag_of_words": {"score": 0.5}}
+    (row,) = (row for row in assessment_table(assessment(rte=rte)).rows if "rte" in row[0])
+    assert row[3] == "51.0 % commonest class"
 
 
 def test_one_model_after_more_and_more_steps() -> None:

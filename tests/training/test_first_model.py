@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from mini_bert.errors import CheckpointError, ConfigError
+from mini_bert.inference.untrained import untrained_like
 from mini_bert.model.bert import MiniBERT
 from mini_bert.training.course import from_checkpoint, from_nothing
-from mini_bert.training.first_model import first_model
+from mini_bert.training.first_model import drawn_by, first_model
 from mini_bert.training.material import RunningText
 from mini_bert.training.parallel import ShardPool
 from mini_bert.training.pretrain import pretrain
@@ -60,6 +61,19 @@ def test_heads_that_the_weights_lack_are_drawn(configured, tokens, given):
     fresh = MiniBERT(model.config, seed=0)
     np.testing.assert_array_equal(model.parameters["W_nsp"], fresh.parameters["W_nsp"])
     np.testing.assert_array_equal(model.parameters["W1_1"], given.model.parameters["W1_1"])
+
+
+def test_the_untrained_control_is_drawn_as_the_run_was(configured, tokens):
+    """A model's folder does not say how it was first drawn; the run's configuration does."""
+    config = configured(
+        run__name="drawn", train__steps=1, model__initializer="xavier_normal", model__initializer_range=0.07
+    )
+    run = pretrain(config, tokens=tokens)
+    saved = MiniBERT.from_pretrained(run.checkpoint)
+    first = first_model(config, tokens).parameters.buffer
+    assert not np.array_equal(untrained_like(saved, config.run.seed).parameters.buffer, first)
+    known = drawn_by(saved, config.model)
+    np.testing.assert_array_equal(untrained_like(known, config.run.seed).parameters.buffer, first)
 
 
 def test_a_run_goes_back_to_the_weights_that_it_began_with_or_not_at_all(configured, tokens, given, tmp_path):

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -208,20 +209,23 @@ def _of_rows(name: str, rows: list[Row], classes: tuple[str, ...], metric: str) 
 def split_off(whole: LabelledSet, share: float, most: int, seed: int = 0) -> tuple[LabelledSet, LabelledSet]:
     """A training set and, drawn from it by a seed, what epochs and rates are chosen on: a share of it, at most `most`.
 
-    No training example is left whose text stands within a drawn one's as a run of words: SST-2's training set is made
-    of phrases of each other, and a choice by phrases that were learned by heart would be none.
+    SST-2's training set is made of phrases of each other, and a choice by what was learned by heart would be none. So
+    only texts are drawn that stand within no other text, as a run of words, and what stands within a drawn one is left
+    out of training.
 
     Raises:
         DataError: there is too little for both.
     """
     n = len(whole.examples)
     wanted = min(round(share * n), most)
-    drawn = set(permuted(n, RandomStream(seed, "labelled/split"), np.arange(wanted)).tolist())
+    texts = [_words(example) for example in whole.examples]
+    within = _texts_within_others(whole.examples, texts)
+    order = permuted(n, RandomStream(seed, "labelled/split"), np.arange(n)).tolist()
+    drawn = set(islice((i for i in order if texts[i] not in within), wanted))
     chosen = whole.take(sorted(drawn))
-    texts = {i: _words(whole.examples[i]) for i in range(n) if i not in drawn}
-    all_texts = set(texts.values())
-    within = {span for example in chosen.examples for span in _spans(example) if span in all_texts}
-    kept = whole.take(i for i, words in texts.items() if words not in within)
+    all_texts = set(texts)
+    learned_along = {span for example in chosen.examples for span in _spans(example) if span in all_texts}
+    kept = whole.take(i for i, words in enumerate(texts) if i not in drawn and words not in learned_along)
     if not chosen.examples or not kept.examples:
         raise DataError(
             f"the training set {whole.name}",
@@ -229,6 +233,17 @@ def split_off(whole: LabelledSet, share: float, most: int, seed: int = 0) -> tup
             expected="enough to learn from and, apart from these, to choose by",
         )
     return kept, chosen
+
+
+def _texts_within_others(examples: Sequence[LabelledExample], texts: Sequence[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """Texts that are a run of words of a longer one."""
+    known = set(texts)
+    return {
+        span
+        for example, words in zip(examples, texts, strict=True)
+        for span in _spans(example)
+        if span in known and len(span) < len(words)
+    }
 
 
 def _words(example: LabelledExample) -> tuple[str, ...]:

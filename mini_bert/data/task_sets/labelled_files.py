@@ -91,14 +91,19 @@ def class_names(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def labels_of(rows: Sequence[Row], classes: tuple[str, ...]) -> list[float]:
-    """The class number, or the score, of each row. A class is called by its name, or by its number from 0.
+    """The class number, or the score, of each row. A class is called by its name.
+
+    Where no name is a number, it may also be called by its number from 0.
 
     Raises:
         DataError: a label is missing, secret, or none of the classes; names the line.
     """
     if not classes:
         return [_score(row) for row in rows]
-    known = {str(number): number for number in range(len(classes))} | {name: i for i, name in enumerate(classes)}
+    known = {name: number for number, name in enumerate(classes)}
+    numbered = not any(_number(name) is not None for name in classes)
+    if numbered:
+        known |= {str(number): number for number in range(len(classes))}
     labels: list[float] = []
     for row in rows:
         if row.label not in known:
@@ -106,7 +111,7 @@ def labels_of(rows: Sequence[Row], classes: tuple[str, ...]) -> list[float]:
             raise DataError(
                 row.place,
                 got=f"the label '{row.label}'",
-                expected=f"one of {', '.join(classes)}, or its number from 0",
+                expected=f"one of {', '.join(classes)}" + (", or its number from 0" if numbered else ""),
                 advice=nearest(row.label, classes),
             )
         labels.append(known[row.label])
