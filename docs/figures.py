@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 from mini_bert.benchmarks import activation_checkpointing, tables
@@ -22,6 +23,7 @@ from mini_bert.reports import initial_signal, numerics, pages
 from mini_bert.reports.assessment import assessment_tables, history_table
 from mini_bert.reports.progression import progression_of, progression_table
 from mini_bert.reports.study import clock_table, study_block
+from mini_bert.reports.study_picture import study_picture
 from mini_bert.reports.table import Table
 from mini_bert.studies.plan import study_names
 from mini_bert.verification import certificate_page
@@ -232,6 +234,15 @@ def written_anew(text: str) -> str:
     return _BLOCK.sub(lambda match: f"{match[1]}{FIGURES[match[2]]()}{match[3]}", text)
 
 
+def draw_studies() -> None:
+    """A picture of each study that has been run, beside its result file; needs the extra `plots`."""
+    for name in study_names():
+        path = RESULTS / "studies" / f"{name}.json"
+        result = pages.read_result(path) if path.exists() else {"trials": []}
+        if result["trials"]:
+            study_picture(result, path.with_suffix(".svg"))
+
+
 def main() -> int:
     """Write the pages, or with `--check` name those that are behind."""
     behind = []
@@ -241,6 +252,8 @@ def main() -> int:
             behind.append(str(path.relative_to(ROOT)))
             if "--check" not in sys.argv:
                 path.write_text(anew, encoding="utf-8")
+    if "--check" not in sys.argv and find_spec("matplotlib") is not None:
+        draw_studies()
     if behind:
         print(("behind: " if "--check" in sys.argv else "written: ") + ", ".join(behind))
     return int(bool(behind) and "--check" in sys.argv)

@@ -15,6 +15,10 @@ _BLUE, _GREEN, _RED, _GREY = "#3b6ea8", "#3a8f5c", "#b8433a", "#8a8a8a"
 _COLORS = ("#3b6ea8", "#c8642b", "#3a8f5c", "#7b5ea7", "#b8433a", "#4aa3a3", "#a68a3a", "#c26a9e")
 _CURVES = 8
 """Pieces whose curves are drawn: the baseline and the best."""
+_LATER = 0.2
+"""Share of the budget from which on curves are told apart."""
+_WIDTH_OF_A_LETTER = 0.0058
+"""Of nine points, as a share of the picture's width."""
 
 
 def study_picture(result: Mapping[str, Any], path: Path) -> Path:
@@ -32,7 +36,8 @@ def study_picture(result: Mapping[str, Any], path: Path) -> Path:
     height = max(3.6, 1.4 + 0.24 * len(compared))
     with drawn(path, width=12, height=height, font_size=9) as figure:
         edge = 0.55 / height
-        left = figure.add_axes((0.2, edge, 0.32, 1 - 2 * edge - 0.02))
+        names = 0.02 + _WIDTH_OF_A_LETTER * max(map(len, (entry["piece"] for entry in compared)), default=0)
+        left = figure.add_axes((names, edge, 0.54 - names, 1 - 2 * edge - 0.02))
         right = figure.add_axes((0.6, edge, 0.38, 1 - 2 * edge - 0.02))
         _differences(left, result, compared)
         _curves(right, result)
@@ -66,13 +71,19 @@ def _curves(axes: Any, result: Mapping[str, Any]) -> None:
     """Held-out loss (or training loss, where the plateau is timed) over the share of the budget, a line a trial."""
     key = "train_losses" if measures_time(result) else "held_out_losses"
     chosen = [entry["piece"] for entry in ranked(result) if entry["seeds"]][:_CURVES]
+    later: list[float] = []
     for piece, color in zip(chosen, _COLORS, strict=False):
         label: str | None = piece
-        for trial in result["trials"]:
+        for trial in (trial for trial in result["trials"] if trial["piece"] == piece):
             points = [(step / trial["steps"], loss) for step, loss in trial[key] if loss is not None]
-            if trial["piece"] == piece and points:
+            if points:
+                later += [loss for share, loss in points if share >= _LATER]
                 axes.plot(*zip(*points, strict=True), color=color, linewidth=1, label=label, marker=".", markersize=3)
                 label = None
+    if later:  # from the loss of guessing all fall alike
+        axes.set_ylim(
+            min(later) - 0.05 * (max(later) - min(later)) - 0.01, max(later) + 0.35 * (max(later) - min(later))
+        )
     axes.set_xlabel("share of the budget")
     axes.set_ylabel("training loss, nats" if measures_time(result) else "held-out loss, nats")
     if chosen:
