@@ -51,7 +51,8 @@ def clip(
         gradients: [N] sums; changed in place by the kinds `layer` and `adaptive`, where a norm is too large.
         parameters: [N] the vector θ, read by `adaptive`.
         layout: the tensors in both; read by `layer` and `adaptive`.
-        kind: `global`, `layer` (embeddings, each block, and what stands on them), `adaptive` (each unit), or `none`.
+        kind: `global`, `layer` (embeddings, each block, and what stands on them), `adaptive` (each unit below
+            the answers), or `none`.
         divisor: how many items were summed.
         max_norm: the largest norm of the mean gradient, or of a layer's part.
         adaptive: λ, the largest norm of a unit's mean gradient as a share of its weights' norm.
@@ -117,9 +118,12 @@ def _clip_layers(gradients: Array, layout: Layout, limit: float) -> float:
 
 
 def _clip_units(gradients: Array, parameters: Array, layout: Layout, ratio: float) -> float:
-    """Bring each unit's gradient down to `ratio` of its weights' norm (AGC.1); returns the share that was longer."""
+    """Bring each unit's gradient down to `ratio` of its weights' norm (AGC.1); returns the share that was longer.
+
+    What answers are made with is left alone (Brock et al. 2021: not the last linear layer).
+    """
     clipped = units = 0
-    for tensor in layout:
+    for tensor in (tensor for tensor in layout if not tensor.answers):
         shape, axis = _units(tensor)
         gradient, weights = (vector[tensor.part].reshape(shape) for vector in (gradients, parameters))
         limits = ratio * np.maximum(_norms(weights, axis), ADAPTIVE_EPS)
@@ -129,7 +133,7 @@ def _clip_units(gradients: Array, parameters: Array, layout: Layout, ratio: floa
         if too_long.any():
             clipped += int(too_long.sum())
             gradient *= np.divide(limits, norms, out=np.ones_like(norms), where=too_long)
-    return clipped / units
+    return clipped / max(units, 1)
 
 
 def _units(tensor: Tensor) -> tuple[tuple[int, ...], int]:

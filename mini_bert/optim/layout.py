@@ -25,6 +25,8 @@ class Tensor(NamedTuple):
     """Whether it is a matrix between hidden states [in, out] in a block: neither a table, nor a head, nor a vector."""
     table: bool = False
     """Whether its rows are entries that are looked up one by one: embeddings, relative positions."""
+    answers: bool = False
+    """Whether a head's answers are made with it: a decoder, which may be the token table, or a classifier."""
 
     @property
     def part(self) -> slice:
