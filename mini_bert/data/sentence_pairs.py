@@ -1,18 +1,19 @@
 """Rows of two segments, `[CLS] A [SEP] B [SEP]`: what `next_sentence` and `sentence_order` ask about.
 
-Row r of the packed text with T - 3 tokens is moved to the nearest beginning of a sentence. A goes from there to one of
-the sentence ends within the row, drawn at random; B is, at random,
+Row r of the packed text with T - 3 tokens is moved on to the next beginning of a sentence. A goes from there to the end
+of the sentence that a token lies in, drawn at random from the first half of the row; B is, at random,
 
     in order    what follows A in the document                  next_sentence 0, sentence_order 0
     other       what another document of the corpus says        next_sentence 1 (Devlin et al. 2019, section 3.1)
-    swapped     what comes before A in its document             sentence_order 1 (Lan et al. 2020, section 3.1)
+    swapped     what comes shortly before A in its document     sentence_order 1 (Lan et al. 2020, section 3.1)
 
-each with the same probability among those that are asked about, so that half of the answers are 1. Whatever B is, it
-begins with a sentence and is cut where the row is full, and A is drawn before B is: the form of a row tells nothing
-about the answer, and no row has padding. What comes before A is cut at its end too, and so may end a sentence before A.
+each with the same probability among those that are asked about, so that half of the answers are 1. Whatever B is, it is
+cut where the row is full, and it begins with the first sentence behind a place that was chosen without a look at what
+follows: behind a token of the row, of another row, or one from which B ends before A begins, less than two rows away.
+So the form of a row tells nothing about the answer (docs/derivations/sentence_tasks.md), and no row has padding.
 
-Nobody is asked about a row that lies within one long sentence: it is one stretch of text, cut in the middle. Where the
-document has too little text before A to swap, the order is not asked about.
+Nobody is asked about a row in which no sentence ends in time: it is one stretch of text, cut in the middle. Where the
+document has too little text before A to swap, or no sentence begins there, the order is not asked about.
 
 Differs from the sources: segments are not shortened at random, and both tasks may share a batch (then a third of the
 rows is of each kind; an `other` row says nothing about order, a swapped one nothing about what follows).
@@ -113,45 +114,42 @@ class _Windows:
         self._sentences, self._layout, self._rows, self._body = sentences, layout, rows, body
         self._documents = layout.documents(rows)
         self._own = layout.places(rows).starts
-        before = np.searchsorted(sentences, self._own, side="right") - 1
-        last, following = sentences[before], sentences[np.minimum(before + 1, len(sentences) - 1)]
-        nearer = (following - self._own < self._own - last) & (following + body <= self._documents.stops)
-        self.starts = np.where(nearer, following, last)
-        """[n] where a sentence begins; `body` tokens from there on are of the same document."""
+        self.starts = np.asarray(sentences[np.searchsorted(sentences, self._own)])
+        """[n] where the first sentence begins that does not begin before the row"""
 
     def cut(self, draws: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Where A begins, how long it is, and whether it is a pair at all: A ends where a sentence within the row does.
+        """Where A begins, how long it is, and whether it is a pair at all: A ends with the sentence of a token.
 
-        Where there is none, or no beginning of a sentence near, it is the row as it was, cut in the middle.
+        Where that goes on to the row's end, or no sentence begins near, it is the row as it was, cut in the middle.
         """
-        first = np.searchsorted(self._sentences, self.starts, side="right")
-        ends = np.searchsorted(self._sentences, self.starts + self._body, side="left") - first
-        paired = (ends > 0) & (np.abs(self.starts - self._own) <= self._body // 2)
-        chosen = np.where(paired, first + np.floor(draws * ends).astype(np.int64), 0)
-        lengths = np.where(paired, self._sentences[chosen] - self.starts, self._body // 2)
-        return np.where(paired, self.starts, self._own), lengths, paired
+        half = self._body // 2
+        whole = (self.starts - self._own < self._body) & (self.starts + self._body <= self._documents.stops)
+        tokens = np.where(whole, self.starts + np.floor(draws * half).astype(np.int64), self._own)
+        lengths = self._sentence_behind(tokens) - self.starts
+        paired = whole & (lengths < self._body)
+        return np.where(paired, self.starts, self._own), np.where(paired, lengths, half), paired
 
     def before(self, lengths: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """The last sentence from which so many tokens go, at most, to where A begins; whether the document has it."""
-        latest = self.starts - lengths
-        enough = latest >= self._documents.starts
-        return self._sentence_at(np.where(enough, latest, self.starts)), enough
+        """A sentence from which so many tokens end before the row, by less than half of it; whether there is one."""
+        latest = self._own - lengths
+        sentence = self._sentence_behind(np.maximum(latest - self._body // 2, self._documents.starts))
+        return sentence, sentence <= latest
 
     def elsewhere(
         self, draws: NDArray[np.float64], lengths: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """A sentence of another document, `lengths` tokens into a row drawn there; whether there is another."""
+        """The first sentence in a row of another document behind its first token; whether all of B is there."""
         own = self._documents
         others = self._layout.count - own.rows
         drawn = np.floor(draws * others).astype(np.int64)
         rows = drawn + np.where(drawn >= own.first_rows, own.rows, 0)
-        there = others > 0
-        found = _Windows(self._sentences, self._layout, np.where(there, rows, 0), self._body)
-        return found._sentence_at(found.starts + lengths), there
+        found = _Windows(self._sentences, self._layout, np.where(others > 0, rows, 0), self._body)
+        sentence = self._sentence_behind(found._own)
+        return sentence, (others > 0) & (sentence + self._body - lengths <= found._documents.stops)
 
-    def _sentence_at(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where the sentences of these tokens begin."""
-        return np.asarray(self._sentences[np.searchsorted(self._sentences, tokens, side="right") - 1])
+    def _sentence_behind(self, tokens: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the first sentences behind these tokens begin."""
+        return np.asarray(self._sentences[np.searchsorted(self._sentences, tokens, side="right")])
 
 
 def _packed(layout: Layout) -> PackedRows:

@@ -48,7 +48,7 @@ def stories(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stories")
     words = ["ba", "keba", "lo", "milo", "nu", "ranu", "se", "tise", "bamilo", "kese"]
     for number in range(40):
-        sentences = [" ".join(rng.choice(words, 4)).capitalize() + "." for _ in range(14)]
+        sentences = [" ".join(rng.choice(words, 4)).capitalize() + "." for _ in range(40)]
         (folder / f"{number:02}.txt").write_text(" ".join(sentences))
     return folder
 
