@@ -12,7 +12,8 @@ In a row, the longest collocation counts where one holds another; of two that ov
 
 Source: Levine et al. 2021, "PMI-Masking: Principled masking of correlated spans", equation 3 and sections 3 and 4;
 AI21Labs/pmi-masking, README. Differs from source: the list's size follows from the text (there: 800,000 for 16 GB, for
-which the half is reached); of long texts, every n-th document is counted.
+which the half is reached); of long texts, an evenly spread part is counted; runs may have up to `masking.span_max`
+words (there: 5), so that the shares are spread over more lengths.
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@
 A vector keeps its second moment whole: v ← β̂ v + (1 − β̂)(g² + ε₁) stands for V̂. No momentum, ε₁ = 1e-30, d = 1.
 
 Differs from the paper: the step is the schedule's η itself, as in the other optimisers, and neither 1/√t nor multiplied
-by the size of the parameters; means stand for its sums, which changes V̂ by nothing; β̂ has a limit, as in T5X.
+by the size of the parameters; means stand for its sums, which changes V̂ by nothing;
+β̂ has a limit, as in Zhai et al. 2022.
 `torch.optim.Adafactor` multiplies η by the size of the parameters, and bounds V̂ below instead of adding ε₁.
 Derivation: docs/derivations/adafactor.md.
 """

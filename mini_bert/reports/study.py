@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from statistics import mean, median, stdev
 from typing import Any
 
 from mini_bert.reports.learning_rate_sensitivity import sensitivity_of, sensitivity_table
@@ -102,10 +104,10 @@ def notes(result: Result) -> list[str]:
         said.append(f"95 %: Student's t over {seeds} seeds.{width}")
     if any(entry["pooled_interval"] for entry in entries):
         said.append(
-            "95 %, one spread: as if seeds scattered all pieces alike (randomised blocks); a verdict that rests on it "
-            "alone says likely. Of 20 pieces that do nothing, one falls outside such an interval by chance."
+            "95 %, one spread: as if seeds scattered all pieces alike (randomised blocks). This interval decides the "
+            "verdict. Of 20 pieces that do nothing, one falls outside of it by chance."
         )
-    said += _about_start(study, entries)
+    said += _about_start(result)
     if clock:
         said.append(_clock_note(clock))
     for entry in entries:
@@ -146,8 +148,18 @@ def _clock_note(clock: Mapping[str, Any]) -> str:
     return (
         f"Time per step beside the baseline's, {1000 * clock['baseline_seconds']:.0f} ms, in alternating blocks on "
         f"{clock['threads']} threads of {machine['cores']} cores, {machine['blas']}, {machine['date']}{load}; 1.00 "
-        "by definition where a step computes the same."
+        "by definition where a step computes the same." + _clock_error(clock)
     )
+
+
+def _clock_error(clock: Mapping[str, Any]) -> str:
+    """How sure the ratios are, which no interval over seeds knows."""
+    found = []
+    for piece in clock["pieces"]:
+        ratios = [own / base for own, base in zip(piece["seconds"], piece["baseline_seconds"], strict=True)]
+        if len(ratios) > 1:
+            found.append(stdev(ratios) / math.sqrt(len(ratios)) / mean(ratios))
+    return f" The standard error of a ratio is about {100 * median(found):.1f} %." if found else ""
 
 
 def _times(ratio: float | None) -> str:
@@ -164,12 +176,23 @@ def _based_on(study: Mapping[str, Any]) -> str:
     return f"all pieces over {', '.join(study['extends'])}" + (f" with {over}" if over != NOTHING else "")
 
 
-def _about_start(study: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> list[str]:
+def _about_start(result: Result) -> list[str]:
+    study, entries = result["study"], result["comparison"]
     if study["start"] is None:
         return []
     steps, model = study["start"]["steps"], study["start"]["model"]
     weights = f"{steps:,} steps of the baseline with another seed" if steps is not None else str(model)
     said = [f"Trials begin from the weights of {weights}, with a new optimiser."]
+    curves = [
+        t["held_out_losses"] for t in result["trials"] if t["piece"] == study["baseline"] and t["held_out_losses"]
+    ]
+    if curves and not measures_time(result):
+        first = mean(curve[0][1] for curve in curves)
+        worst = mean(max(loss for _, loss in curve) for curve in curves)
+        said.append(
+            f"These weights have a held-out loss of {first:.3f}. The rate rises anew, which costs before it gains: the "
+            f"baseline stands at {worst:.3f} before it falls. A piece above {first:.3f} at its end has lost by training."
+        )
     nothing = [entry["piece"] for entry in entries if entry["begins"] == "nothing" and entry["against"]]
     if nothing:
         said.append(

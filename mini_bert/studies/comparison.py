@@ -17,8 +17,6 @@ from mini_bert.studies.result import Clock, StudyResult, Trial
 from mini_bert.studies.schema import Study
 
 HELPS, HURTS, NOTHING_SEEN = "helps", "hurts", "no difference seen"
-LIKELY = "likely "
-"""Only the interval that takes all pieces to spread alike is beside zero."""
 
 
 def compare(result: StudyResult) -> list[dict[str, Any]]:
@@ -137,9 +135,7 @@ def _difference(
     mean, interval, count = paired_mean([own[seed] for seed in seeds], [values[against][seed] for seed in seeds])
     reach = reaches.get(against) if count == len(values[against]) else None
     pooled = None if reach is None else [mean - reach, mean + reach]
-    verdict = _verdict(interval)
-    if verdict == NOTHING_SEEN and pooled is not None and _verdict(pooled) != NOTHING_SEEN:
-        verdict = LIKELY + _verdict(pooled)
+    verdict = _verdict(interval if pooled is None else pooled)  # one interval decides: a second chance is one too many
     if bad:
         number = entry["problems"][bad[0]]
         verdict = f"{bad[0]} with {number} of {number + len(own)} seeds; else {verdict}"

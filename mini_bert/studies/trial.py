@@ -37,20 +37,27 @@ class _Reached(Exception):
 
 
 class _Watch(Report):
-    """Ends a trial whose measure is when the loss first comes below a level."""
+    """Ends a trial whose measure is when the loss first comes below a level, and passes held-out losses on."""
 
-    def __init__(self, measure: Measure) -> None:
-        self._measure = measure
+    def __init__(self, config: Config, measure: Measure, report_loss: Callable[[int, float], None]) -> None:
+        self._config, self._measure, self._report_loss = config, measure, report_loss
         self._level = -math.inf
 
     def started(self, info: RunInfo) -> None:
-        """The references are known now."""
+        """The references are known now; other losses are not below these."""
+        if not self._config.tasks.masked_lm:
+            return
         self._level = level_of(self._measure, info.references._asdict()) or self._level
 
     def stepped(self, record: dict[str, Any]) -> None:
         """Is this it?"""
         if math.isfinite(record["loss"]) and record["loss"] < self._level:
             raise _Reached
+
+    def evaluated(self, record: dict[str, Any]) -> None:
+        """The same evaluations of all trials are compared, also after a resume; untrained models are not."""
+        if record["step"] > 0:
+            self._report_loss(round(record["step"] / self._config.train.evaluate_every), record["loss"])
 
 
 def level_of(measure: Measure, references: Mapping[str, float]) -> float | None:
@@ -65,7 +72,7 @@ def train_trial(
     *,
     directory: Path,
     threads: int,
-    report_loss: Callable[[int, float], None] = lambda step, loss: None,
+    report_loss: Callable[[int, float], None] = lambda number, loss: None,
 ) -> Trial | None:
     """Train, or go on with, one trial; None where a signal stopped it: all is saved, and the next call goes on.
 
@@ -76,7 +83,8 @@ def train_trial(
             copies: `key`, `piece`, `seed`, `settings`, `begins`, `steps`.
         directory: the study's runs.
         threads: of the training.
-        report_loss: told of each held-out loss; what it raises ends the training.
+        report_loss: told the number of each evaluation, from 1, and its held-out loss; what it raises ends the
+            training.
 
     Raises:
         RunInUseError: another process trains it.
@@ -94,16 +102,11 @@ def train_trial(
             if scored.tokenizer.fingerprint != tokens.tokenizer.fingerprint:
                 raise ConfigError("data", got="settings that lead to another vocabulary", expected="the baseline's")
         batches = held_out_batches(scored.held_out, base, scored.tokenizer)
-        evaluations = 0
 
         def evaluate(model: MiniBERT) -> dict[str, Any]:
-            nonlocal evaluations
-            measured = evaluate_masked_lm(model, batches).to_dict()
-            evaluations += 1
-            report_loss(evaluations, measured["loss"])
-            return measured
+            return evaluate_masked_lm(model, batches).to_dict()
 
-        watch = _Watch(Measure(**planned["measure"])) if config.tasks.masked_lm else Report()
+        watch = _Watch(config, Measure(**planned["measure"]), report_loss)
         result = pretrain(config, tokens=tokens, evaluate=evaluate, report=watch)
         if result.interrupted:
             return None

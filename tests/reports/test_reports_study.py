@@ -55,7 +55,7 @@ def result():
     comparison = [
         entry("bad", 0.5, "hurts"),
         entry("plain", None, "baseline"),
-        entry("good", -0.5, "likely helps"),
+        entry("good", -0.5, "helps"),
         entry("wild", None, "diverged", seeds=0, value=None, message="NaN"),
     ]
     return {"kind": "study", "about": "Does it help?", "study": STUDY, "trials": trials, "comparison": comparison}
@@ -70,7 +70,7 @@ def test_the_best_stands_above(result):
 def test_a_page(result):
     text = page("Studies", [("small.json", result)])
     assert "Does it help?" in text
-    assert "| good | 5.000 | −0.500 | −1.500 … +0.500 | −0.600 … −0.400 | — | — | 10 | 2 | likely helps |" in text
+    assert "| good | 5.000 | −0.500 | −1.500 … +0.500 | −0.600 … −0.400 | — | — | 10 | 2 | helps |" in text
     assert "| good | train.lr 0.5; data.corpus a, b | Why good. |" in text
     assert "- wild: NaN" in text
     assert "- A note." in text

@@ -1,9 +1,9 @@
 """A whole training of transformers' BertForMaskedLM as it comes, on the batches that ours reads.
 
 As it comes: transformers' own initial values, dropout 0.1, a label of -100 where nothing is masked, logits everywhere,
-`torch.optim.AdamW`, the gradient's norm clipped to 1 and transformers' own linear schedule: what its examples do. Rows,
-order and masks are those of our batches, and the held-out loss is measured by the same lines of code. A killed training
-goes on from its last checkpoint.
+`torch.optim.AdamW` with its own ε and the decay of ours, the gradient's norm clipped to 1, and transformers' own linear
+schedule. Rows, order and masks are those of our batches, and the held-out loss is measured by the same lines of code. A
+killed training goes on from its last checkpoint.
 """
 
 from __future__ import annotations
