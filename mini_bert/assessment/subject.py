@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mini_bert.config.schema import Config
+from mini_bert.config.schema import Config, DataConfig
 from mini_bert.data.tokens import TokenCorpus, open_tokens
+from mini_bert.errors import DataError
 from mini_bert.inference.kneser_ney import KneserNey
 from mini_bert.probing.minimal_pairs import COUNTED_TOKENS, QUICK_COUNTED_TOKENS, sentence_ngrams
 
@@ -29,19 +30,42 @@ class Subject:
     folder: Path
     model: MiniBERT
     config: Config
-    """Of its run, with the model's own shape: corpus, held-out rows, masks, seed."""
+    """Of its run, with the model's own shape: held-out rows, masks, seed, and the text that it is scored on."""
+    trained_on: DataConfig | None
+    """The text of its run; None: not known."""
     quick: bool
     told: Progress
     threads: int | None = None
+    has_text: bool = True
+    """Whether there is a text to score it on."""
 
     @cached_property
     def tokens(self) -> TokenCorpus:
-        """The text that it was trained on, or that `--corpus` names, in its own pieces.
+        """What it is scored on, in its own pieces, and what n-grams are counted on.
+
+        Scored is what its run held out, beside what it was trained on; or all of another text. Where the text of its
+        run is not known, or not to be had, that other text is split in two.
 
         Raises:
             DataError: the text is not to be had, or cannot be read.
         """
-        data, V = self.config.data, self.model.config.vocab_size
+        if not self.has_text:
+            raise DataError(
+                "--corpus",
+                got=f"none, and it is not known what {self.name} was trained on",
+                expected="a text to score it on",
+            )
+        asked = self._opened(self.config.data)
+        if self.trained_on is None or self.trained_on == self.config.data:
+            return asked
+        try:
+            own = self._opened(self.trained_on)
+        except DataError:
+            return asked
+        return asked._replace(train=own.train, held_out=asked.held_out.whole())
+
+    def _opened(self, data: DataConfig) -> TokenCorpus:
+        V = self.model.config.vocab_size
         return open_tokens(data, self.config.tokenizer, V, tokenizer=self.model.tokenizer, progress=self.told)
 
     @cached_property
@@ -76,9 +100,10 @@ class Subject:
             "parameters": int(self.model.parameters.buffer.size),
             "layers": shape.num_hidden_layers,
             "hidden_size": shape.hidden_size,
-            "corpus": list(self.config.data.corpus),
+            "corpus": None if self.trained_on is None else list(self.trained_on.corpus),
             "vocabulary": self.model.tokenizer and self.model.tokenizer.fingerprint,
-            "held_out_text": {
+            "held_out_text": self.has_text
+            and {
                 **self.config.data.model_dump(mode="json"),
                 "mask_seed": self.config.evaluation.mask_seed,
                 "length": shape.max_position_embeddings,

@@ -45,7 +45,7 @@ def evaluate(
     """Measure what a model has learnt: one table, with what each figure has to be compared with.
 
     RUN is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT. Hidden pieces and perplexity
-    are those of the text that the run held out, unless --corpus names another one. Grammar, parts of speech, meaning,
+    are those of the text that the run held out, or of all of the one that --corpus names. Grammar, parts of speech, meaning,
     facts and fine-tuning are of published sets (mini-bert data list), fetched when they are needed. What was measured
     of a model is kept, so a second call is at once, and one that was stopped goes on.
 
@@ -104,10 +104,16 @@ def _assessed(name: str, options: ConfigOptions, parts: Sequence[Part], *, quick
     from mini_bert.assessment.subject import Subject
     from mini_bert.assessment.suite import assess
     from mini_bert.cli.progress import preparation
+    from mini_bert.config.load import load_config
 
     folder, bert, config = _subject(name, options)
+    recipe = trained_by(folder)
+    own = None if recipe is None else load_config([str(recipe)]).data
+    asked = bool(options.corpus) or "corpus" in options.settings.get("data", {})
     with preparation() as progress:
-        subject = Subject(name, folder, bert, config, quick, progress, config.run.threads)
+        subject = Subject(
+            name, folder, bert, config, own, quick, progress, config.run.threads, asked or own is not None
+        )
         return assess(
             subject,
             parts,

@@ -75,6 +75,11 @@ class TokenSet:
         """Number of sentences that have tokens."""
         return sum(self._sentence_rows(corpus, 1).count for corpus in range(len(self._stores)))
 
+    def whole(self) -> TokenSet:
+        """All documents of its corpora, on whichever side they are."""
+        every = [np.arange(len(store.document_offsets) - 1) for store in self._stores]
+        return TokenSet(self._stores, every, self._weights, self.layout, self.tokenizer)
+
     def documents(self, most_tokens: int | None = None) -> Iterator[NDArray[np.uint16]]:
         """The ids of each document, without [CLS] and [SEP]: views of the mapped files.
 

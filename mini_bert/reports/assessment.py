@@ -41,8 +41,9 @@ def assessment_table(result: Result) -> Table:
                     NOTHING if neighbour is None else f"{neighbour.figure} {neighbour.of} ({neighbour.source})",
                 )
             )
+    trained_on = ", ".join(model["corpus"]) if model["corpus"] else "text that is not known here"
     notes.append(
-        f"{model['parameters']:,} parameters, trained on {', '.join(model['corpus'])}. "
+        f"{model['parameters']:,} parameters, trained on {trained_on}.{_held_out(model)} "
         f"± is the larger half of the 95 % interval. Took {duration(result['seconds'])} this time; "
         f"peak memory {memory(result['peak_memory_bytes'])}."
     )
@@ -122,6 +123,14 @@ def assessment_tables(result: Result) -> list[Table]:
         for table in tables(part["result"])
     ]
     return [assessment_table(result), *whole]
+
+
+def _held_out(model: Result) -> str:
+    if not model["held_out_text"]:
+        return ""
+    scored = list(model["held_out_text"]["corpus"])
+    part = "a part of " if model["corpus"] in (None, scored) else ""
+    return f" Held-out text: {part}{', '.join(scored)}."
 
 
 def _asked_the_same(key: str, one: Result, other: Result) -> bool:

@@ -190,8 +190,8 @@ def _about_start(result: Result) -> list[str]:
         first = mean(curve[0][1] for curve in curves)
         worst = mean(max(loss for _, loss in curve) for curve in curves)
         said.append(
-            f"These weights have a held-out loss of {first:.3f}. The rate rises anew, which costs before it gains: the "
-            f"baseline stands at {worst:.3f} before it falls. A piece above {first:.3f} at its end has lost by training."
+            f"These weights have a held-out loss of {first:.3f}. The rate rises anew, which costs before it gains: "
+            f"the baseline stands at {worst:.3f} before it falls. A piece above {first:.3f} at its end has lost by training."
         )
     nothing = [entry["piece"] for entry in entries if entry["begins"] == "nothing" and entry["against"]]
     if nothing:

@@ -26,7 +26,7 @@ def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     def make(model: MiniBERT | None = None, quick: bool = True, corpus: str = "text.txt") -> Subject:
         model = model or worded_bert()
         config = Config(model=model.config, data=DataConfig(corpus=(corpus,)))
-        return Subject("mine", tmp_path, model, config, quick, lambda what, done, total: None)
+        return Subject("mine", tmp_path, model, config, config.data, quick, lambda what, done, total: None)
 
     return make
 
@@ -157,3 +157,38 @@ def test_compared_models_stand_side_by_side(subject) -> None:
     both = compare([assess(subject(), [part]), assess(subject(worded_bert(seed=2)), [part])])
     assert both["kind"] == "comparison"
     assert both["assessments"][0]["model"]["sha256"] != both["assessments"][1]["model"]["sha256"]
+
+
+def _texts(folder: Path) -> tuple[DataConfig, DataConfig]:
+    for name, animal in (("own", "dog"), ("other", "cat")):
+        text = "\n\n".join(f"The man saw the {animal} {n} times." for n in range(300))
+        (folder / f"{name}.txt").write_text(text)
+    own, other = (DataConfig(corpus=(str(folder / f"{name}.txt"),)) for name in ("own", "other"))
+    return own, other
+
+
+def _subject(model: MiniBERT, scored: DataConfig, trained_on: DataConfig | None, **more: bool) -> Subject:
+    config = Config(model=model.config, data=scored)
+    return Subject("mine", Path(), model, config, trained_on, True, lambda what, done, total: None, **more)
+
+
+def test_another_text_is_scored_whole_beside_what_the_run_was_trained_on(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MINI_BERT_CACHE", str(tmp_path / "cache"))
+    model, (own, other) = worded_bert(), _texts(tmp_path)
+    usual = _subject(model, own, own).tokens
+    found = _subject(model, other, own)
+    assert found.tokens.train.fingerprint == usual.train.fingerprint
+    split = _subject(model, other, None).tokens
+    assert found.tokens.held_out.n_tokens == split.train.n_tokens + split.held_out.n_tokens
+    assert found.facts["corpus"] == list(own.corpus)
+    gone = DataConfig(corpus=(str(tmp_path / "gone.txt"),))
+    assert _subject(model, other, gone).tokens.train.fingerprint == split.train.fingerprint
+
+
+def test_without_any_text_what_reads_it_is_left_out(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("MINI_BERT_CACHE", str(tmp_path / "cache"))
+    unknown = _subject(worded_bert(), DataConfig(), None, has_text=False)
+    (part,) = assess(unknown, [Part("counted", "counting", Counted(), text=True)])["parts"]
+    assert part["left_out"].startswith("--corpus: got none, and it is not known what mine was trained on")
+    assert unknown.facts["corpus"] is None
+    assert not unknown.facts["held_out_text"]
