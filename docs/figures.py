@@ -54,7 +54,11 @@ def training_table(result: BenchmarkResult) -> Table:
         f"Training step, {result.rows} x {result.tokens} tokens, {result.masked:.0f} masked",
         ("float32 unless said otherwise", "tokens/s", "ours is … times as fast", "peak memory, MB"),
         tuple(rows),
-        (f"{machine.processor}, {machine.threads} threads, {machine.blas}; {versions}; {machine.date}.",),
+        (
+            f"{machine.processor}, {machine.threads} threads, {machine.blas}; {versions}; {machine.date}.",
+            "The last three are PyTorch with what it does not do by itself: our last-block saving, a fast matrix "
+            "kernel that it does not choose on this processor, and both.",
+        ),
         strong=tuple(strong),
     )
 

@@ -66,7 +66,7 @@ def convert(
         raise InvalidInputError(
             "OUT", got=f"{out}, which is not empty", expected="a new or empty folder", advice="Or say --overwrite."
         )
-    folder = find_model(source)
+    folder = find_model(source, "IN")
     model, origin = read_pretrained(folder, None, heads, seed=None, with_tokenizer=not without_tokenizer)
     held = narrowest(array for array in origin.arrays.values() if array.dtype.kind == "f")
     model.save_pretrained(out, dtype or held)

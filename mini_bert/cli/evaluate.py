@@ -45,9 +45,9 @@ def evaluate(
     """Measure what a model has learnt: one table, with what each figure has to be compared with.
 
     RUN is a run's name, the path of a checkpoint, or any Hugging Face folder of a BERT. Hidden pieces and perplexity
-    are those of the text that the run held out, or of all of the one that --corpus names. Grammar, parts of speech, meaning,
-    facts and fine-tuning are of published sets (mini-bert data list), fetched when they are needed. What was measured
-    of a model is kept, so a second call is at once, and one that was stopped goes on.
+    are those of the text that the run held out, or of all of the one that --corpus names. Grammar, parts of speech,
+    meaning, facts and fine-tuning are of published sets (mini-bert data list), fetched when they are needed. What was
+    measured of a model is kept, so a second call is at once, and one that was stopped goes on.
 
     Examples:
       mini-bert evaluate demo --quick

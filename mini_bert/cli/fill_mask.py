@@ -9,6 +9,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from mini_bert.cli.models import find_model
 from mini_bert.cli.texts import texts_or_lines
+from mini_bert.errors import InvalidInputError
 from mini_bert.model.shipped import DEFAULT
 
 if TYPE_CHECKING:
@@ -47,6 +48,13 @@ def fill_mask(
     if "[MASK]" in model:
         model, texts = DEFAULT, (model, *texts)
     bert = MiniBERT.from_pretrained(find_model(model))
+    if "mlm" not in bert.config.heads:
+        raise InvalidInputError(
+            "MODEL",
+            got=f"{model}, which has no head mlm",
+            expected="a model that was trained to fill masks",
+            advice="If it was fine-tuned, use the run that it began from.",
+        )
     for number, text in enumerate(texts_or_lines(texts)):
         masks = bert.fill_mask(text, top_k=top_k)
         print(as_json(text, masks) if json else "\n" * (number > 0) + as_text(text, masks))

@@ -7,8 +7,10 @@ from pathlib import Path
 from mini_bert.model.shipped import shipped_model
 
 
-def find_model(name: str) -> Path:
+def find_model(name: str, argument: str = "MODEL") -> Path:
     """The folder of a model; training code is imported only where the name means a run, or something on the Hub.
+
+    `argument` is what an error names.
 
     Raises:
         CheckpointError: there is no such model; the message names the nearest run.
@@ -21,7 +23,7 @@ def find_model(name: str) -> Path:
         return folder
     from mini_bert.training.model_lookup import find_model as find_in_runs
 
-    return find_in_runs(name)
+    return find_in_runs(name, argument=argument)
 
 
 def trained_by(folder: Path) -> Path | None:

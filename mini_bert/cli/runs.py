@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 
 from mini_bert.cli import CHECK_FAILED, DONE
 from mini_bert.cli.options import Flag, option
+from mini_bert.errors import InvalidInputError
 
 Name = Positional[Annotated[str, arg(metavar="NAME")]]
 Names = Positional[Annotated[tuple[str, ...], arg(metavar="NAME…", help_behavior_hint="")]]
@@ -91,6 +92,10 @@ def verify(names: Names = (), *, directory: Directory = "runs", json: Flag = Fal
     from mini_bert.training.run_integrity import verify_run
 
     runs = [find_run(name, Path(directory)) for name in names] or find_runs(Path(directory))
+    if not runs:
+        raise InvalidInputError(
+            "--directory", got=f"{directory}, in which there is no run", expected="a folder of runs to compare"
+        )
     found = {}
     for number, run in enumerate(runs, 1):
         findings = found[run.name] = []

@@ -91,4 +91,4 @@ def _load(tokenizer: str):  # type: ignore[no-untyped-def]
         return WordPiece.load(path)
     from mini_bert.cli.models import find_model
 
-    return WordPiece.load(find_model(tokenizer))
+    return WordPiece.load(find_model(tokenizer, "TOKENIZER"))

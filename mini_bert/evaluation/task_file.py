@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mini_bert.data.task_sets.labelled import read_labelled
+from mini_bert.data.task_sets.labelled_files import rows_of_file
+from mini_bert.errors import InvalidInputError
 from mini_bert.evaluation.classification import classes_of, model_outputs, scores
 from mini_bert.evaluation.error_patterns import error_patterns
 
@@ -29,7 +31,14 @@ def evaluate_task_file(
         DataError: the file cannot be read so, or has a label that the model does not know.
         NonFiniteError: it overflows.
     """
-    model.parameters.require_head("classifier")
+    if "classifier" not in model.config.heads:
+        rows_of_file(path)  # what is wrong with the file comes first
+        raise InvalidInputError(
+            "MODEL",
+            got=f"a model with the heads {', '.join(model.config.heads) or 'none'}",
+            expected="one that was fine-tuned: a head classifier",
+            advice=f"Fine-tune it first: mini-bert finetune NAME --train-file {path.name}.",
+        )
     examples = read_labelled(path, classes_of(model))
     outputs = model_outputs(model, examples, told)
     assert model.tokenizer is not None

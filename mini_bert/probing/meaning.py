@@ -26,10 +26,13 @@ def probe_semantic_knowledge(
 ) -> dict[str, Any]:
     """Word similarity, analogies and sentence similarity: `{"results": […]}`, each with its baselines.
 
+    Where sets are given, these alone are asked about; without any, the six published sets of words, Google's analogies
+    and the test splits of STS-B and SICK.
+
     Args:
         model: with a tokenizer.
-        word_sets: by name; the six published ones by default.
-        sentence_sets: by name; the test splits of STS-B and SICK by default.
+        word_sets: by name.
+        sentence_sets: by name.
         quick: 250 pairs of sentences of each set.
         progress: is told what comes next.
 
@@ -38,10 +41,15 @@ def probe_semantic_knowledge(
         DataError: a set is not there and cannot be fetched.
     """
     show = progress or (lambda what, done, total: None)
-    show("word similarity", 0, 3)
-    words = probe_word_similarity(model, word_sets)
-    show("analogies", 1, 3)
-    analogies = probe_analogies(model)
-    show("sentence similarity", 2, 3)
-    sentences = probe_sentence_similarity(model, sentence_sets, quick=quick)
-    return {"kind": "meaning", "results": [words, analogies, sentences]}
+    published = word_sets is None and sentence_sets is None
+    results = []
+    if published or word_sets is not None:
+        show("word similarity", 0, 3)
+        results.append(probe_word_similarity(model, word_sets))
+    if published:
+        show("analogies", 1, 3)
+        results.append(probe_analogies(model))
+    if published or sentence_sets is not None:
+        show("sentence similarity", 2, 3)
+        results.append(probe_sentence_similarity(model, sentence_sets, quick=quick))
+    return {"kind": "meaning", "results": results}

@@ -107,7 +107,7 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     if tokens:
         notes.append(
             f"Over every token, seen or hidden ({tokens['n']:,}): {percent(tokens['accuracy'])} "
-            f"[{between(tokens['interval'], 1, 100)}] restored."
+            f"[{between(tokens['interval'], 1, 100)}] restored; copying what is seen restores 86.5 %."
         )
     notes.append(f"Took {duration(result['seconds'])}; peak memory {memory(result['peak_memory_bytes'])}.")
     return notes

@@ -191,7 +191,7 @@ def _about_start(result: Result) -> list[str]:
         worst = mean(max(loss for _, loss in curve) for curve in curves)
         said.append(
             f"These weights have a held-out loss of {first:.3f}. The rate rises anew, which costs before it gains: "
-            f"the baseline stands at {worst:.3f} before it falls. A piece above {first:.3f} at its end has lost by training."
+            f"the baseline stands at {worst:.3f} before it falls. A piece that ends above {first:.3f} has lost by it."
         )
     nothing = [entry["piece"] for entry in entries if entry["begins"] == "nothing" and entry["against"]]
     if nothing:

@@ -42,12 +42,14 @@ def find_model(name: str | Path, runs: str | Path = "runs", argument: str = "MOD
     except OSError as error:  # a name that is too long, a folder that may not be entered
         got = f"{str(name)[:80]!r}: {error.strerror}"
         raise CheckpointError(argument, got=got, expected="a model folder that can be read") from error
-    known = sorted({*(folder.parent.name for folder in runs.glob("*/checkpoints")), *shipped_models()})
+    beside = (str(path.parent / one.name) for one in path.parent.glob("*") if (one / "config.json").is_file())
+    known = sorted({*(folder.parent.name for folder in runs.glob("*/checkpoints")), *shipped_models(), *beside})
+    advice = nearest(str(name), known) if known else "Train one first: mini-bert pretrain."
     raise CheckpointError(
         argument,
         got=f"{str(name)!r}, which is neither a folder nor a run in {runs}",
         expected="a checkpoint, a Hugging Face folder, the name of a run, or organisation/model on the Hub",
-        advice=nearest(str(name), known) if known else "Train one first: mini-bert pretrain.",
+        advice=f"Name its folder, {path.parent}." if path.is_file() else advice,
     )
 
 

@@ -175,7 +175,10 @@ def load_task(name: str, split: str = "train") -> LabelledSet:
     """
     if name not in TASKS:
         raise DataError(
-            "TASK", got=f"'{name}'", expected=f"one of {', '.join(TASKS)}, or a file", advice=nearest(name, TASKS)
+            "TASK",
+            got=f"'{name}'",
+            expected=f"one of {', '.join(TASKS)}, or any name beside --train-file FILE",
+            advice=nearest(name, TASKS),
         )
     task = TASKS[name]
     files = fetched(task.source, *(task.train if split == "train" else task.dev))
