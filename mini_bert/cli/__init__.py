@@ -19,6 +19,7 @@ VERBS = {
     "pretrain": "Pre-train a model on any text by predicting hidden pieces",
     "finetune": "Teach a model the labels of texts: SST-2, CoLA, MRPC, RTE, STS-B, or a file of your own",
     "lr-find": "Try rising learning rates on a copy of a training, draw the curve, propose one",
+    "classify": "Give texts the labels that a fine-tuned model has learned",
     "runs list": "List the runs: how far, how good, how large, whether they hold",
     "runs show": "Show one run: its course, its checkpoints, what it was made of",
     "runs verify": "Compare every file of a run's checkpoints with its sha256",

@@ -1,0 +1,60 @@
+"""`mini-bert classify`: the labels are those of the model's own outputs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mini_bert import MiniBERT, ModelConfig, WordPiece
+from mini_bert.cli import main
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "cat", "sat"]
+
+
+def saved(path: Path, **heads) -> MiniBERT:
+    config = ModelConfig(
+        vocab_size=8, hidden_size=8, num_attention_heads=2, num_hidden_layers=1, intermediate_size=8,
+        max_position_embeddings=16, initializer_range=0.5, **heads,
+    )  # fmt: skip
+    model = MiniBERT(config, seed=3, tokenizer=WordPiece(WORDS))
+    model.save_pretrained(path)
+    return model
+
+
+def logits(model: MiniBERT, ids: list[int], types: list[int]) -> np.ndarray:
+    return model.forward(np.array([ids]), token_type_ids=np.array([types]), head="classifier")[0][0].astype(float)
+
+
+def test_classes_of_texts_and_of_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = saved(tmp_path / "m", heads=("classifier",), num_labels=3, labels=("bad", "so so", "good"))
+    assert main(["classify", str(tmp_path / "m"), "a cat", "a cat\tsat", "--json"]) == 0
+    one, pair = map(json.loads, capsys.readouterr().out.splitlines())
+    for found, ids, types in ((one, [2, 5, 6, 3], [0] * 4), (pair, [2, 5, 6, 3, 7, 3], [0, 0, 0, 0, 1, 1])):
+        probs = np.exp(logits(model, ids, types))
+        probs /= probs.sum()
+        assert list(found["probabilities"].values()) == pytest.approx(probs.tolist(), abs=1e-6)
+        assert found["label"] == ("bad", "so so", "good")[int(probs.argmax())]
+    assert one["probabilities"] != pair["probabilities"]
+    assert main(["classify", str(tmp_path / "m"), "a cat"]) == 0
+    share = f"{max(one['probabilities'].values()):.1%}"
+    assert capsys.readouterr().out == f"{one['label']}\t{share}\ta cat\n"
+
+
+def test_a_model_of_scores_gives_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = saved(tmp_path / "m", heads=("classifier",), num_labels=1)
+    assert main(["classify", str(tmp_path / "m"), "a cat\tsat", "--json"]) == 0
+    score = logits(model, [2, 5, 6, 3, 7, 3], [0, 0, 0, 0, 1, 1])[0]
+    assert json.loads(capsys.readouterr().out)["score"] == pytest.approx(score, abs=1e-6)
+
+
+def test_a_model_that_was_not_fine_tuned_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(tmp_path / "m", heads=("mlm",))
+    assert main(["classify", str(tmp_path / "m"), "a cat"]) == 2
+    assert "no head classifier" in capsys.readouterr().err
+    assert main(["fill-mask", str(tmp_path / "m"), "a [MASK]"]) == 0
+    saved(tmp_path / "c", heads=("classifier",))
+    assert main(["fill-mask", str(tmp_path / "c"), "a [MASK]"]) == 2
+    assert "no head mlm" in capsys.readouterr().err
