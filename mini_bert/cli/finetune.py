@@ -47,6 +47,7 @@ def finetune(
     columns sentence (or text), label, and for pairs sentence2; labels that are numbers with a fraction are scores.
     Epoch and, with --grid, batch and rate are chosen on a tenth of the training set; the dev set is scored once.
     Running text can be learned along: --corpus TEXT --tasks.masked-lm 1.
+    Settings begin from the preset training/finetuning, whose values come before the defaults below.
 
     Examples:
       mini-bert finetune sst2 --model first --epochs 1 --max-samples 500
