@@ -30,8 +30,8 @@ def pretrain(
 ) -> int:
     """Pre-train a model on any text by predicting hidden pieces, then show what it has learned.
 
-    Begins from the preset training/pretraining (10 minutes; mini-bert config show prints it), whose values come before the
-    defaults below; --config, then single settings, change it. Ctrl-C saves and says how to go on.
+    Begins from the preset training/pretraining (10 minutes; mini-bert config show prints it), whose values come before
+    the defaults below; --config, then single settings, change it. Ctrl-C saves and says how to go on.
 
     Examples:
       mini-bert pretrain --run first
