@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
@@ -75,3 +77,15 @@ def test_what_cannot_be_correlated_is_refused() -> None:
         for score in (pearson, spearman):
             with pytest.raises(InvalidInputError):
                 score(x, y)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_few_pairs_in_perfect_order_prove_little(sign: int) -> None:
+    x = np.arange(4.0)
+    found = spearman(x, sign * x)
+    assert found.value == sign
+    low, high = sorted(sign * end for end in found.interval)
+    # two neighbours out of place: r_s = 0.8, artanh 0.8 = 1.0986, reach 1.96 · √1.5 with r_s² = 1
+    assert (low, high) == (pytest.approx(math.tanh(1.0986123 - 1.959964 * math.sqrt(1.5)), abs=1e-6), 1.0)
+    many = spearman(np.arange(1000.0), sign * np.arange(1000.0)).interval
+    assert max(many) - min(many) < 1e-6
