@@ -97,6 +97,9 @@ def test_adaptive_is_of_the_mean_gradient_beside_the_weights_before_the_update()
     found = Parameters(config_of().model, np.float64, given)
     long = units = 0
     for name, gradient in gradients.items():
+        if name in ("token_embeddings", "b_vocabulary"):  # the decoder is left alone
+            np.testing.assert_allclose(found[name], gradient, rtol=1e-9, atol=1e-14, err_msg=name)
+            continue
         axis = None if gradient.ndim == 1 else 1 if "embeddings" in name else 0
         norm = np.sqrt((gradient**2).sum(axis=axis, keepdims=True))
         limit = 0.5 * np.maximum(np.sqrt((weights[name] ** 2).sum(axis=axis, keepdims=True)), 1e-3)
