@@ -101,9 +101,12 @@ def test_files_of_ones_own(capsys, folder, tmp_path):
     (tmp_path / "sentences.tsv").write_text("a dog\ta cat\t3\nthe king\the was old\t1\n")
     files = ["--word-pairs", str(tmp_path / "words.tsv"), "--sentence-pairs", str(tmp_path / "sentences.tsv")]
     assert main(["probe", "meaning", str(folder), *files, "--json"]) == 0
-    words, _, sentences = json.loads(capsys.readouterr().out)["results"]
+    words, sentences = json.loads(capsys.readouterr().out)["results"]
     assert (words["sets"][0]["set"], words["sets"][0]["known"]) == ("words.tsv", 3)
     assert (sentences["sets"][0]["set"], sentences["sets"][0]["n"]) == ("sentences.tsv", 2)
+    assert main(["probe", "meaning", str(folder), *files[:2], "--json"]) == 0
+    (alone,) = json.loads(capsys.readouterr().out)["results"]
+    assert alone == words
 
 
 @pytest.mark.data
