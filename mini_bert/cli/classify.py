@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
-from mini_bert.cli.models import find_model
+from mini_bert.cli.models import open_model
 from mini_bert.cli.options import Flag
 from mini_bert.cli.texts import texts_or_lines
-from mini_bert.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,17 +37,9 @@ def classify(
     """
     from mini_bert.evaluation.classification import classes_of
     from mini_bert.inference.text_labels import label_scores
-    from mini_bert.model.bert import MiniBERT
     from mini_bert.ops.softmax import stable_softmax
 
-    bert = MiniBERT.from_pretrained(find_model(model))
-    if "classifier" not in bert.config.heads:
-        raise InvalidInputError(
-            "MODEL",
-            got=f"{model}, which has no head classifier",
-            expected="a model that was fine-tuned",
-            advice="Fine-tune it first: mini-bert finetune --help.",
-        )
+    bert = open_model(model, "classifier", "Fine-tune it first: mini-bert finetune --help.")
     given = list(texts_or_lines(texts))
     pairs = [(first, second if tab else None) for first, tab, second in (text.partition("\t") for text in given)]
     outputs, classes = label_scores(bert, pairs), classes_of(bert)

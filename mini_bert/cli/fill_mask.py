@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from mini_bert.cli.models import find_model
+from mini_bert.cli.models import open_model
 from mini_bert.cli.texts import texts_or_lines
-from mini_bert.errors import InvalidInputError
 from mini_bert.model.shipped import DEFAULT
 
 if TYPE_CHECKING:
@@ -43,18 +42,9 @@ def fill_mask(
         top_k: how many pieces to show for each [MASK].
         json: one JSON object a text.
     """
-    from mini_bert.model.bert import MiniBERT
-
     if "[MASK]" in model:
         model, texts = DEFAULT, (model, *texts)
-    bert = MiniBERT.from_pretrained(find_model(model))
-    if "mlm" not in bert.config.heads:
-        raise InvalidInputError(
-            "MODEL",
-            got=f"{model}, which has no head mlm",
-            expected="a model that was trained to fill masks",
-            advice="If it was fine-tuned, use the run that it began from.",
-        )
+    bert = open_model(model, "mlm", "If it was fine-tuned, use the run that it began from.")
     for number, text in enumerate(texts_or_lines(texts)):
         masks = bert.fill_mask(text, top_k=top_k)
         print(as_json(text, masks) if json else "\n" * (number > 0) + as_text(text, masks))

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from mini_bert.errors import InvalidInputError
 from mini_bert.model.shipped import shipped_model
+
+if TYPE_CHECKING:
+    from mini_bert.model.bert import MiniBERT
 
 
 def find_model(name: str, argument: str = "MODEL") -> Path:
@@ -24,6 +29,23 @@ def find_model(name: str, argument: str = "MODEL") -> Path:
     from mini_bert.training.model_lookup import find_model as find_in_runs
 
     return find_in_runs(name, argument=argument)
+
+
+def open_model(name: str, head: str, advice: str) -> MiniBERT:
+    """The model of this name, which has to have a head; `advice` is for one that has not.
+
+    Raises:
+        CheckpointError, MissingExtraError: as `find_model`.
+        InvalidInputError: it does not have the head.
+    """
+    from mini_bert.model.bert import MiniBERT
+
+    bert = MiniBERT.from_pretrained(find_model(name))
+    if head not in bert.config.heads:
+        raise InvalidInputError(
+            "MODEL", got=f"{name}, which has no head {head}", expected=f"a model with the head {head}", advice=advice
+        )
+    return bert
 
 
 def trained_by(folder: Path) -> Path | None:
