@@ -43,8 +43,8 @@ class Subject:
     def tokens(self) -> TokenCorpus:
         """What it is scored on, in its own pieces, and what n-grams are counted on.
 
-        Scored is what its run held out, beside what it was trained on; or all of another text. Where the text of its
-        run is not known, or not to be had, that other text is split in two.
+        Scored is what its run held out, beside what it was trained on; or all of another text, unless that is a part of
+        what it was trained on. Where the text of its run is not known, or not to be had, another text is split in two.
 
         Raises:
             DataError: the text is not to be had, or cannot be read.
@@ -62,7 +62,11 @@ class Subject:
             own = self._opened(self.trained_on)
         except DataError:
             return asked
-        return asked._replace(train=own.train, held_out=asked.held_out.whole())
+        if asked.train.shares_text(own.train):  # only what the run held out of it
+            held_out = self._opened(self.trained_on.model_copy(update={"corpus": self.config.data.corpus})).held_out
+        else:
+            held_out = asked.held_out.whole()
+        return asked._replace(train=own.train, held_out=held_out)
 
     def _opened(self, data: DataConfig) -> TokenCorpus:
         V = self.model.config.vocab_size

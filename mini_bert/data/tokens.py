@@ -75,6 +75,11 @@ class TokenSet:
         """Number of sentences that have tokens."""
         return sum(self._sentence_rows(corpus, 1).count for corpus in range(len(self._stores)))
 
+    def shares_text(self, other: TokenSet) -> bool:
+        """Whether a corpus of the one is a corpus of the other, by whatever name."""
+        mine, theirs = ({store.index["sha256"] for store in side._stores} for side in (self, other))
+        return bool(mine & theirs)
+
     def whole(self) -> TokenSet:
         """All documents of its corpora, on whichever side they are."""
         every = [np.arange(len(store.document_offsets) - 1) for store in self._stores]

@@ -181,6 +181,12 @@ def test_another_text_is_scored_whole_beside_what_the_run_was_trained_on(tmp_pat
     split = _subject(model, other, None).tokens
     assert found.tokens.held_out.n_tokens == split.train.n_tokens + split.held_out.n_tokens
     assert found.facts["corpus"] == list(own.corpus)
+    learned = own.model_copy(update={"held_out_fraction": 0.3})  # more than the run had held out
+    assert _subject(model, learned, own).tokens.held_out.fingerprint == usual.held_out.fingerprint
+    both = own.model_copy(update={"corpus": (*own.corpus, *other.corpus)})
+    part = _subject(model, own, both).tokens
+    assert part.held_out.fingerprint == usual.held_out.fingerprint
+    assert part.train.n_documents > usual.train.n_documents
     gone = DataConfig(corpus=(str(tmp_path / "gone.txt"),))
     assert _subject(model, other, gone).tokens.train.fingerprint == split.train.fingerprint
 
