@@ -29,8 +29,8 @@ from mini_bert.model.parameters import Parameters
 from mini_bert.ops.contract import Array
 from mini_bert.optim import adamw
 from mini_bert.optim.clipping import clip_scale, global_norm
-from mini_bert.optim.schedules import learning_rate
 from mini_bert.random_streams import RandomStream
+from mini_bert.training.step import scheduled_rate
 
 if TYPE_CHECKING:
     from mini_bert.config.schema import Config
@@ -172,6 +172,7 @@ def train(recipe: Recipe, config: Config, batches: Sequence[Batch], rate: float)
     gradients = Parameters(config.model)
     scaling = DynamicScale() if recipe.scaled else None
     curve = TrainingCurve(recipe, rate, model)
+    schedule = config.train.model_copy(update={"lr": rate})
     for step, batch in enumerate(batches, start=1):
         curve.scale = scaling.scale if scaling else 1.0
         masked = recipe.as_if_masked
@@ -192,17 +193,7 @@ def train(recipe: Recipe, config: Config, batches: Sequence[Batch], rate: float)
             gradients.buffer,
             state,
             step=step,
-            lr=learning_rate(
-                step,
-                steps=len(batches),
-                peak=rate,
-                warmup_ratio=config.train.warmup_ratio,
-                schedule=config.train.schedule,
-                warmup_steps=config.train.warmup_steps,
-                min_lr_ratio=config.train.min_lr_ratio,
-                power=config.train.power,
-                decay_ratio=config.train.decay_ratio,
-            ),
+            lr=scheduled_rate(schedule, step, len(batches)),
             beta1=config.optimizer.beta1,
             beta2=config.optimizer.beta2,
             eps=config.optimizer.eps,

@@ -24,7 +24,7 @@ VERBS = {
     "runs show": "Show one run: its course, its checkpoints, what it was made of",
     "runs verify": "Compare every file of a run's checkpoints with its sha256",
     "runs prune": "Remove checkpoints that nobody needs any more",
-    "evaluate": "Score a model on held-out text beside n-gram baselines, on the very same hidden pieces",
+    "evaluate": "Measure what a model has learnt: held-out text, grammar, parts of speech, meaning, SST-2",
     "probe pairs": "Ask which sentence of a minimal pair is likelier: grammar, beside n-gram baselines",
     "probe pos": "Read parts of speech off every layer by a linear probe, beside controls",
     "probe meaning": "Word similarity, analogies and sentence similarity, beside what needs no model",

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mini_bert.batch import Batch
-from mini_bert.config.schema import Config, OptimizerConfig
+from mini_bert.config.schema import Config, OptimizerConfig, TrainConfig
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
 from mini_bert.model.tasks import TaskSum
@@ -97,17 +97,7 @@ def training_step(
         InvalidInputError: the batch does not fit the model.
     """
     step = state.step + 1
-    lr = lr_scale * learning_rate(
-        step,
-        steps=total_steps,
-        peak=config.train.lr,
-        warmup_ratio=config.train.warmup_ratio,
-        schedule=config.train.schedule,
-        warmup_steps=config.train.warmup_steps,
-        min_lr_ratio=config.train.min_lr_ratio,
-        power=config.train.power,
-        decay_ratio=config.train.decay_ratio,
-    )
+    lr = lr_scale * scheduled_rate(config.train, step, total_steps)
     tokens = batch.input_ids.size if batch.attention_mask is None else int(batch.attention_mask.sum())
     summed, clipped = _NOTHING, Clipped(math.nan, 0.0, 0.0)
     gradient, dropout = None, RandomStream(config.run.seed, "dropout", step)
@@ -178,3 +168,18 @@ def _update(
 def optimizer_settings(section: OptimizerConfig) -> Settings:
     """A configuration's section, as the optimisers want it."""
     return Settings(*(getattr(section, name) for name in Settings._fields))
+
+
+def scheduled_rate(section: TrainConfig, step: int, steps: int) -> float:
+    """The learning rate of update number `step` of `steps`, as a configuration's section has it."""
+    return learning_rate(
+        step,
+        steps=steps,
+        peak=section.lr,
+        warmup_ratio=section.warmup_ratio,
+        schedule=section.schedule,
+        warmup_steps=section.warmup_steps,
+        min_lr_ratio=section.min_lr_ratio,
+        power=section.power,
+        decay_ratio=section.decay_ratio,
+    )

@@ -169,8 +169,8 @@ BUGS: tuple[Bug, ...] = (
         edits=(
             Edit(
                 "training/step.py",
-                "        step,\n        steps=total_steps,\n",
-                "        min(step * config.train.shards, total_steps),\n        steps=total_steps,\n",
+                "scheduled_rate(config.train, step, total_steps)",
+                "scheduled_rate(config.train, min(step * config.train.shards, total_steps), total_steps)",
             ),
         ),
         seen="Lightning-AI/pytorch-lightning #1476 (16,000 steps of warm-up became 1,000), huggingface/accelerate "
@@ -189,8 +189,8 @@ BUGS: tuple[Bug, ...] = (
         edits=(
             Edit(
                 "training/step.py",
-                "        steps=total_steps,\n",
-                "        steps=total_steps * config.train.shards,\n",
+                "scheduled_rate(config.train, step, total_steps)",
+                "scheduled_rate(config.train, step, total_steps * config.train.shards)",
             ),
         ),
         seen="The total is counted in micro-batches and the schedule is stepped by updates, or the other way round: "
