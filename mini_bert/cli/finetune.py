@@ -11,7 +11,7 @@ from tyro.conf import Positional, arg
 
 from mini_bert.cli import DONE, INTERRUPTED
 from mini_bert.cli.models import find_model
-from mini_bert.cli.options import ConfigOptions, Flag, option
+from mini_bert.cli.options import ConfigOptions, Flag, beginning_from, option
 from mini_bert.cli.results import command, print_result
 from mini_bert.errors import ConfigError
 
@@ -26,7 +26,7 @@ _DRAWN_DEV_SHARE, _MOST_DRAWN_DEV = 0.2, 2000
 
 def finetune(
     task: Positional[Annotated[str, arg(metavar="TASK")]],
-    options: Annotated[ConfigOptions, arg(name="")],
+    options: Annotated[ConfigOptions, beginning_from("training/finetuning")],
     *,
     model: Annotated[str, option("what to begin with: a run, a folder, a name", "MODEL", name="model")] = "mini-bert",
     epochs: int = 4,
@@ -47,7 +47,7 @@ def finetune(
     columns sentence (or text), label, and for pairs sentence2; labels that are numbers with a fraction are scores.
     Epoch and, with --grid, batch and rate are chosen on a tenth of the training set; the dev set is scored once.
     Running text can be learned along: --corpus TEXT --tasks.masked-lm 1.
-    Settings begin from the preset training/finetuning, whose values come before the defaults below.
+    Settings begin from the preset training/finetuning; the defaults below are its own.
 
     Examples:
       mini-bert finetune sst2 --model first --epochs 1 --max-samples 500

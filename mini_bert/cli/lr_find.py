@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from mini_bert.cli import CHECK_FAILED, DONE
 from mini_bert.cli.models import find_model
-from mini_bert.cli.options import ConfigOptions, Flag, option
+from mini_bert.cli.options import ConfigOptions, Flag, beginning_from, option
 
 if TYPE_CHECKING:
     from mini_bert.config.schema import Config
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def lr_find(
-    options: Annotated[ConfigOptions, arg(name="")],
+    options: Annotated[ConfigOptions, beginning_from("training/pretraining")],
     model: Positional[Annotated[str | None, arg(metavar="[MODEL]", help_behavior_hint="")]] = None,
     *,
     first: Annotated[float, arg(name="from", help="the lowest rate", metavar="RATE")] = 1e-6,

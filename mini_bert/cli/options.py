@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 
 from tyro.conf import FlagCreatePairsOff, UseAppendAction, arg
@@ -23,20 +23,24 @@ def _default(value: object) -> str:
     return f"(default: {'none' if shown in (None, '') else shown})"
 
 
-def _section_options(section: type[Section]) -> Any:
-    """A dictionary type with the settings of a section, none of which has to be there."""
+def _section_options(section: Section) -> Any:
+    """A dictionary type with the settings of a section, none of which has to be there; help shows these values."""
     options = {
-        name: Annotated[info.annotation, arg(help=info.description, help_behavior_hint=_default(info.default))]
-        for name, info in section.model_fields.items()
+        name: Annotated[
+            info.annotation, arg(help=info.description, help_behavior_hint=_default(getattr(section, name)))
+        ]
+        for name, info in type(section).model_fields.items()
     }
-    return TypedDict(section.__name__, options, total=False)  # type: ignore[operator]
+    return TypedDict(type(section).__name__, options, total=False)  # type: ignore[operator]
 
 
-_annotations: dict[str, Any] = {name: info.annotation for name, info in Config.model_fields.items()}
-Settings: Any = TypedDict(
-    "Settings", {name: _section_options(kind) for name, kind in _annotations.items()}, total=False
-)
-"""Parsed options: `{"train": {"lr": 1e-3}}` holds those that were given, and only those."""
+def _options(config: Config) -> Any:
+    """A dictionary type with all sections: `{"train": {"lr": 1e-3}}` holds the settings that were given, only those."""
+    sections = {name: _section_options(getattr(config, name)) for name in Config.model_fields}
+    return TypedDict("Settings", sections, total=False)  # type: ignore[operator]
+
+
+Settings: Any = _options(Config())
 
 
 def option(text: str, metavar: str, name: str | None = None) -> Any:
@@ -93,3 +97,20 @@ class ConfigOptions:
             f"{section}.{name}": value for section, values in self.settings.items() for name, value in values.items()
         }
         return given | {name: value for name, value in short.items() if value is not None}
+
+
+def beginning_from(preset: str) -> Any:
+    """For `Annotated[ConfigOptions, …]` of a verb that begins from a preset: help shows its values as the defaults."""
+
+    def options() -> type[ConfigOptions]:
+        from mini_bert.config.load import load_config
+
+        settings = Annotated[_options(load_config([preset], variables={})), arg(name="")]
+        return make_dataclass(
+            "ConfigOptions",
+            [("settings", settings, field(default_factory=dict))],
+            bases=(ConfigOptions,),
+            frozen=True,
+        )
+
+    return arg(name="", constructor_factory=options)

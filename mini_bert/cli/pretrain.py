@@ -10,10 +10,8 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import arg
-
 from mini_bert.cli import DONE, INTERRUPTED
-from mini_bert.cli.options import ConfigOptions, Flag, option
+from mini_bert.cli.options import ConfigOptions, Flag, beginning_from, option
 from mini_bert.cli.results import command, print_result
 
 if TYPE_CHECKING:
@@ -23,15 +21,15 @@ if TYPE_CHECKING:
 
 
 def pretrain(
-    options: Annotated[ConfigOptions, arg(name="")],
+    options: Annotated[ConfigOptions, beginning_from("training/pretraining")],
     *,
     resume: Annotated[str | None, option("go on with --run NAME (auto), or from a checkpoint", "auto|PATH")] = None,
     json: Flag = False,
 ) -> int:
     """Pre-train a model on any text by predicting hidden pieces, then show what it has learned.
 
-    Begins from the preset training/pretraining (10 minutes; mini-bert config show prints it), whose values come before
-    the defaults below; --config, then single settings, change it. Ctrl-C saves and says how to go on.
+    Begins from the preset training/pretraining, whose values are the defaults below (10 minutes); --config, then single
+    settings, change it. Ctrl-C saves and says how to go on.
 
     Examples:
       mini-bert pretrain --run first

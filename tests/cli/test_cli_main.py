@@ -50,6 +50,14 @@ def test_every_verb_has_help_with_examples(capsys, verb):
     assert f"  mini-bert {verb}" in out.partition("Examples:")[2]
 
 
+@pytest.mark.parametrize(("verb", "rate", "dropout"), [("pretrain", "0.001", "0.0"), ("finetune", "0.0003", "0.1")])
+def test_help_shows_the_values_that_a_verb_begins_from(capsys, verb, rate, dropout):
+    main([verb, "--help"])
+    shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert f"peak learning rate (default: {rate})" in shown
+    assert f"dropout on attention weights (default: {dropout})" in shown
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_option_in_the_examples_of_the_help_exists(capsys, verb):
     main([*verb.split(), "--help"])
