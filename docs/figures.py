@@ -20,7 +20,7 @@ from mini_bert.benchmarks.race.result import RaceResult
 from mini_bert.benchmarks.result import BenchmarkResult
 from mini_bert.config import reference as settings_reference
 from mini_bert.reports import initial_signal, numerics, pages
-from mini_bert.reports.assessment import assessment_tables, history_table
+from mini_bert.reports.assessment import assessment_tables, history_table, seeds_table
 from mini_bert.reports.progression import progression_of, progression_table
 from mini_bert.reports.study import clock_table, study_block
 from mini_bert.reports.study_picture import study_picture
@@ -174,6 +174,12 @@ def reference_curve() -> str:
     return progression_table(progression_of(result)).markdown() + "\n" + history_table(result).markdown()
 
 
+def reference_seeds() -> str:
+    """The beginning of the reference run with several seeds."""
+    found = sorted(RESULTS.glob("reference_seed_*.json"))
+    return seeds_table([pages.read_result(path) for path in found]).markdown() if found else "(not run yet)\n"
+
+
 def reference(whole: bool) -> str:
     """What the reference model has learnt: the one table, and where asked each part's own."""
     path = RESULTS / "reference.json"
@@ -216,6 +222,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "reference": partial(reference, False),
     "reference_parts": partial(reference, True),
     "reference_curve": reference_curve,
+    "reference_seeds": reference_seeds,
     **{f"study_{name}": partial(studied, name) for name in study_names()},
     **{f"clock_{name}": partial(clocked, name) for name in study_names()},
     "demo_run": lambda: learned("demo"),

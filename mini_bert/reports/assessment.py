@@ -102,6 +102,31 @@ def history_table(result: Result) -> Table:
     )
 
 
+def seeds_table(results: Sequence[Result]) -> Table:
+    """Several trainings that differ in their seed alone, after the same numbers of steps: mean, lowest and highest."""
+    steps = sorted(set.intersection(*(set(result["steps"]) for result in results)))
+    columns = [
+        _side_by_side([result["assessments"][result["steps"].index(step)] for result in results]) for step in steps
+    ]
+    rows = []
+    for what in (lines[min(lines)].what for lines in columns[-1]):
+        cells = [
+            _range_of([line for lines in column for line in lines.values() if line.what == what]) for column in columns
+        ]
+        rows.append((what, *cells))
+    return Table(
+        f"{len(results)} seeds: mean (lowest … highest)", ("", *(f"{step:,} steps" for step in steps)), tuple(rows)
+    )
+
+
+def _range_of(lines: Sequence[Headline]) -> str:
+    values = [line.value for line in lines if line.value is not None]
+    if not values:
+        return NOTHING
+    mean, low, high = (_shown(value, lines[0].unit) for value in (sum(values) / len(values), min(values), max(values)))
+    return f"{mean} ({low.removesuffix(' %')} … {high.removesuffix(' %')})"
+
+
 def _side_by_side(assessments: Sequence[Result]) -> list[dict[int, Headline]]:
     """For each figure, what each assessment that has it says of it."""
     found: dict[str, dict[int, Headline]] = {}

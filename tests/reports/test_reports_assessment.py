@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from mini_bert.reports.assessment import assessment_table, comparison_table
+from mini_bert.reports.assessment import assessment_table, comparison_table, seeds_table
 from mini_bert.reports.headlines import _OF_KIND, headlines
 from mini_bert.reports.neighbours import NEIGHBOURS
 from mini_bert.reports.pages import TABLES, tables
@@ -329,3 +329,16 @@ def test_one_model_after_more_and_more_steps() -> None:
     assert table.columns == ("", "0", "1,000", "without a model")
     rows = {row[0]: row[1:] for row in table.rows}
     assert rows["grammar: BLiMP"] == ("50.0 %", "60.0 %", "55.0 % 5-gram")
+
+
+def test_several_seeds_after_the_same_steps() -> None:
+    def history(steps: list[int], *shares: float) -> dict[str, Any]:
+        pairs = [{**RESULTS["blimp"], "sets": [{"name": "blimp", "total": {"pll": scored(share)}}]} for share in shares]
+        return {"kind": "history", "steps": steps, "assessments": [assessment(blimp=of) for of in pairs]}
+
+    table = seeds_table(
+        [history([0, 100, 700], 0.5, 0.55, 0.7), history([0, 100], 0.5, 0.6), history([0, 100], 0.47, 0.59)]
+    )
+    assert table.columns == ("", "0 steps", "100 steps")
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert rows["grammar: BLiMP"] == ("49.0 % (47.0 … 50.0)", "58.0 % (55.0 … 60.0)")
