@@ -41,16 +41,22 @@ def parse_json(content: bytes | str) -> Any:
     """The value of a JSON text, its bytes being UTF-8.
 
     Raises:
-        ValueError: it is no JSON, gives a name twice, is nested without end, has more than a million values or a number
-            of thousands of digits.
+        ValueError: it is no JSON, gives a name twice, is nested without end, has more than a million values, a number
+            of thousands of digits, or half a character.
     """
     text = content.decode("utf-8-sig") if isinstance(content, bytes) else content
     if text.count(",") + text.count("[") + text.count("{") > _MOST_VALUES:
         raise ValueError(f"more than {_MOST_VALUES:,} values")
     try:
-        return json.loads(text, object_pairs_hook=_once_each)
+        value = json.loads(text, object_pairs_hook=_once_each)
     except RecursionError:
         raise ValueError("brackets nested without end") from None
+    if "\\ud" in text.lower():  # what JSON calls by two numbers, and nobody can write with one of them
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"half a character, {error.object[error.start]!a}") from None
+    return value
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -43,11 +43,11 @@ class Subject:
     def tokens(self) -> TokenCorpus:
         """What it is scored on, in its own pieces, and what n-grams are counted on.
 
-        Scored is what its run held out, beside what it was trained on; or all of another text, unless that is a part of
-        what it was trained on. Where the text of its run is not known, or not to be had, another text is split in two.
+        Scored is what its run held out, beside what it was trained on; or of another text every document that the run
+        was not trained on. Where the text of its run is not known, or not to be had, another text is split in two.
 
         Raises:
-            DataError: the text is not to be had, or cannot be read.
+            DataError: the text is not to be had, cannot be read, or has nothing that the run was not trained on.
         """
         if not self.has_text:
             raise DataError(
@@ -62,10 +62,13 @@ class Subject:
             own = self._opened(self.trained_on)
         except DataError:
             return asked
-        if asked.train.shares_text(own.train):  # only what the run held out of it
-            held_out = self._opened(self.trained_on.model_copy(update={"corpus": self.config.data.corpus})).held_out
-        else:
-            held_out = asked.held_out.whole()
+        held_out = asked.held_out.whole().without(own.train)
+        if not held_out.n_documents:
+            raise DataError(
+                "--corpus",
+                got=f"{', '.join(self.config.data.corpus)}, every document of which {self.name} was trained on",
+                expected="a text with something new",
+            )
         return asked._replace(train=own.train, held_out=held_out)
 
     def _opened(self, data: DataConfig) -> TokenCorpus:
@@ -109,7 +112,16 @@ class Subject:
             "held_out_text": self.has_text
             and {
                 **self.config.data.model_dump(mode="json"),
+                **self._documents(),
                 "mask_seed": self.config.evaluation.mask_seed,
                 "length": shape.max_position_embeddings,
             },
         }
+
+    def _documents(self) -> Mapping[str, float | None]:
+        """What of the text is scored, and how much of that is not new; nothing where it was not read."""
+        if "tokens" not in self.__dict__:
+            return {}
+        scored = self.tokens.held_out
+        known = None if self.trained_on in (None, self.config.data) else scored.share_known_to(self.tokens.train)
+        return {"documents": scored.n_documents, "of_documents": scored.whole().n_documents, "known": known}

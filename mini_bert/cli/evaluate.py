@@ -12,7 +12,7 @@ from tyro.conf import Positional, arg
 
 from mini_bert.cli import CHECK_FAILED, DONE, INTERRUPTED
 from mini_bert.cli.models import find_model, trained_by
-from mini_bert.cli.options import ConfigOptions, Flag, option
+from mini_bert.cli.options import ConfigOptions, Flag, option, refuse_beside
 from mini_bert.cli.results import print_result
 from mini_bert.errors import InvalidInputError
 
@@ -69,16 +69,25 @@ def evaluate(
         markdown: tables in Markdown.
         latex: tables in LaTeX.
     """
+    from mini_bert.assessment.parts import PARTS
     from mini_bert.assessment.suite import chosen_parts, history
     from mini_bert.assessment.suite import compare as compared
     from mini_bert.evaluation.finetuning import Interrupted
 
     form = {"json": json, "markdown": markdown, "latex": latex}
+    instead = {"--only": only is not None, "--quick": quick, "--again": again, "--milestones": milestones}
+    instead["--compare"] = compare is not None
     if task_file is not None:
+        refuse_beside("--task-file", {**instead, "--overfit-one-batch": overfit_one_batch})
         return _labelled(model, task_file, form)
     if overfit_one_batch:
+        refuse_beside("--overfit-one-batch", {**instead, "--markdown": markdown, "--latex": latex})
         return _overfit(model, options, json)
+    if milestones:
+        refuse_beside("--milestones", {"--compare": compare is not None})
     names = [name.strip() for name in (only or "").split(",") if name.strip()]
+    if only is not None and not names:
+        raise InvalidInputError("--only", got=repr(only), expected=f"some of {', '.join(PARTS)}")
     parts = chosen_parts(names, quick)
     try:
         if milestones:
@@ -96,8 +105,22 @@ def evaluate(
     except Interrupted as stopped:
         print("\nStopped; all is saved. The same command goes on.", file=sys.stderr)
         return INTERRUPTED if stopped.signal == signal.SIGINT else 128 + stopped.signal
+    _require_something(assessments[0])
     print_result(assessments[0] if compare is None else compared(assessments), **form)
     return DONE
+
+
+def _require_something(assessment: dict[str, Any]) -> None:
+    """A table without a line is no answer."""
+    parts = assessment["parts"]
+    if all("left_out" in part for part in parts):
+        names = ", ".join(part["name"] for part in parts)
+        raise InvalidInputError(
+            assessment["model"]["name"],
+            got=f"a model of which nothing can be measured of {names}",
+            expected="one of which something can",
+            advice=parts[0]["left_out"],
+        )
 
 
 def _assessed(name: str, options: ConfigOptions, parts: Sequence[Part], *, quick: bool, again: bool) -> dict[str, Any]:
@@ -114,6 +137,8 @@ def _assessed(name: str, options: ConfigOptions, parts: Sequence[Part], *, quick
         subject = Subject(
             name, folder, bert, config, own, quick, progress, config.run.threads, asked or own is not None
         )
+        if options.corpus and any(part.text for part in parts):
+            _ = subject.tokens  # a text that was asked for and is not to be had: said now, and not among the results
         return assess(
             subject,
             parts,

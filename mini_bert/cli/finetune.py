@@ -11,22 +11,23 @@ from tyro.conf import Positional, arg
 
 from mini_bert.cli import DONE, INTERRUPTED
 from mini_bert.cli.models import find_model
-from mini_bert.cli.options import ConfigOptions, Flag, beginning_from, option
+from mini_bert.cli.options import ConfigOptions, Flag, beginning_from, option, refuse_beside
 from mini_bert.cli.results import command, print_result
 from mini_bert.errors import ConfigError
 
 if TYPE_CHECKING:
-    from mini_bert.config.schema import Config
+    from mini_bert.config.schema import Config, ModelConfig
     from mini_bert.data.task_sets.labelled import LabelledSet
     from mini_bert.data.tokens import TokenCorpus
 
+_PRESET = "training/finetuning"
 _DRAWN_DEV_SHARE, _MOST_DRAWN_DEV = 0.2, 2000
 """Of a training file without a dev file beside it."""
 
 
 def finetune(
     task: Positional[Annotated[str, arg(metavar="TASK")]],
-    options: Annotated[ConfigOptions, beginning_from("training/finetuning")],
+    options: Annotated[ConfigOptions, beginning_from(_PRESET)],
     *,
     model: Annotated[str, option("what to begin with: a run, a folder, a name", "MODEL", name="model")] = "mini-bert",
     epochs: int = 4,
@@ -75,12 +76,16 @@ def finetune(
     from mini_bert.model.pretrained import from_pretrained
     from mini_bert.training.allocator import keep_freed_memory
 
+    if forgetting:
+        given_besides = {"--dev-file": dev_file is not None, "--transfer": transfer is not None}
+        refuse_beside("--forgetting", {"--grid": grid, "--from-scratch": from_scratch, **given_besides})
     keep_freed_memory()
     config = _config(options, task, resume, forgetting)
     train, dev = _sets(task, train_file, dev_file)
     train = train.sample(max_samples)
     folder = find_model(model)
     given = from_pretrained(folder)
+    _refuse_another_shape(config, given.config, folder)
     text = _text(options, config, given) if config.tasks.masked_lm else None
     name, first = config.run.name, config.run.seed
     try:
@@ -128,9 +133,23 @@ def _config(options: ConfigOptions, task: str, resume: str | None, forgetting: b
     overrides["data.corpus"] = (task, *(corpus if weight else ()))
     if resume:
         overrides["run.resume"] = resume
-    config = options.load("training/finetuning", overrides=overrides)
+    config = options.load(_PRESET, overrides=overrides)
     named = config.run.model_copy(update={"name": run_folder(config).name})
     return config.model_copy(update={"run": named})
+
+
+def _refuse_another_shape(config: Config, found: ModelConfig, folder: Path) -> None:
+    """A model is as it is: settings of another shape would be passed over in silence."""
+    from mini_bert.config.load import load_config
+    from mini_bert.training.first_model import FREE
+
+    usual = load_config([_PRESET]).model
+    for name in type(found).model_fields:
+        asked, there = getattr(config.model, name), getattr(found, name)
+        if name not in FREE and asked not in (there, getattr(usual, name)):
+            raise ConfigError(
+                f"model.{name}", got=asked, expected=f"{there!r}, as {folder} has it", advice="Leave it out."
+            )
 
 
 def _sets(task: str, train_file: Path | None, dev_file: Path | None) -> tuple[LabelledSet, LabelledSet]:

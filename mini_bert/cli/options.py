@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypedDict
 from tyro.conf import FlagCreatePairsOff, UseAppendAction, arg
 
 from mini_bert.config.schema import Config, Section
+from mini_bert.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from mini_bert.config.load import Resolved
@@ -46,6 +47,17 @@ Settings: Any = _options(Config())
 def option(text: str, metavar: str, name: str | None = None) -> Any:
     """An option of a verb whose default needs no mention."""
     return arg(help=text, metavar=metavar, name=name, help_behavior_hint="")
+
+
+def refuse_beside(option: str, others: Mapping[str, bool]) -> None:
+    """An option that would be passed over in silence is refused.
+
+    Raises:
+        InvalidInputError: one of `others` was given beside `option`.
+    """
+    for other, given in others.items():
+        if given:
+            raise InvalidInputError(other, got=f"it beside {option}", expected="one of the two")
 
 
 @dataclass(frozen=True)

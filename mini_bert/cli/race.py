@@ -16,7 +16,7 @@ def race(
         "docs/results"
     ),
     runs: Annotated[str, option("folder of the trainings (default: runs/race)", "FOLDER")] = "runs/race",
-    only: Annotated[tuple[str, ...], option("these racers alone", "NAME…")] = (),
+    only: Annotated[tuple[str, ...] | None, option("these racers alone", "NAME…")] = None,
     threads: Annotated[int | None, option("threads of everybody (default: one a core)", "INT")] = None,
     clock: Flag = False,
     show: Flag = False,
@@ -48,17 +48,17 @@ def race(
         print(message, file=sys.stderr, flush=True)
 
     if threads is not None and threads < 1:
-        raise InvalidInputError("threads", got=threads, expected="at least 1")
-    unknown = sorted(set(only) - {racer.name for racer in RACERS})
-    if unknown:
-        names = ", ".join(racer.name for racer in RACERS)
-        raise InvalidInputError("only", got=unknown[0], expected=f"names among {names}")
+        raise InvalidInputError("--threads", got=threads, expected="at least 1")
+    names = [racer.name for racer in RACERS]
+    unknown = sorted(set(only or ()) - set(names))
+    if unknown or only == ():
+        raise InvalidInputError("--only", got=(unknown or ["nothing"])[0], expected=f"names among {', '.join(names)}")
     folder = Path(out)
     if not show:
         if clock or not (folder / FILE_NAME).exists():
             measure_clock(folder, threads=threads, told=told)
         if not clock:
-            run_race(folder, Path(runs), only=only, threads=threads, told=told)
+            run_race(folder, Path(runs), only=only or (), threads=threads, told=told)
         _draw(folder)
     result = RaceResult.read(folder / FILE_NAME)
     if json:

@@ -86,7 +86,7 @@ class Lines:
         except UnicodeDecodeError as error:
             raise DataError(
                 str(path),
-                got=f"byte 0x{error.object[error.start]:02x} after line {self.number}, which is not UTF-8",
+                got=f"byte 0x{error.object[error.start]:02x} in line {_first_undecodable(path)}, which is not UTF-8",
                 expected="text in UTF-8",
                 advice="Convert it first: iconv -f latin1 (or -f utf-16) -t utf-8 FILE; a binary file is no text.",
             ) from error
@@ -97,6 +97,20 @@ class Lines:
                 expected="a whole gzip file",
                 advice="Make the .gz again.",
             ) from error
+
+
+def _first_undecodable(path: Path) -> int:
+    """The number of the first line that is not UTF-8; a decoder, which reads ahead, does not know it."""
+    with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as raw:
+        return next(number for number, line in enumerate(raw, start=1) if not _is_text(line))  # type: ignore[arg-type]
+
+
+def _is_text(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def wrapping_width(lines: Iterable[str]) -> int:

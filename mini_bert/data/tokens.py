@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from mini_bert.config.schema import DataConfig, TokenizerConfig
 
 _MOST_PIECES = 1 << 16
+_LONG_SENTENCE = 8
+"""Pieces of a sentence that two texts hardly share by chance."""
 _BATCHES_BETWEEN_CHECKPOINTS = 32
 """8 MiB of text, a few seconds: what a kill can cost."""
 
@@ -75,10 +77,27 @@ class TokenSet:
         """Number of sentences that have tokens."""
         return sum(self._sentence_rows(corpus, 1).count for corpus in range(len(self._stores)))
 
-    def shares_text(self, other: TokenSet) -> bool:
-        """Whether a corpus of the one is a corpus of the other, by whatever name."""
-        mine, theirs = ({store.index["sha256"] for store in side._stores} for side in (self, other))
-        return bool(mine & theirs)
+    def without(self, other: TokenSet) -> TokenSet:
+        """The documents whose text no document of `other` has, by whatever name; there may be none."""
+        known = np.concatenate(list(other._hashes()))
+        new = [numbers[~np.isin(own, known)] for numbers, own in zip(self._chosen, self._hashes(), strict=True)]
+        rest = [index for index, numbers in enumerate(new) if len(numbers)]
+        stores, weights = ([all_of[index] for index in rest] for all_of in (self._stores, self._weights))
+        return TokenSet(stores, [new[index] for index in rest], weights, self.layout, self.tokenizer)
+
+    def share_known_to(self, other: TokenSet) -> float:
+        """The share of its tokens in sentences that `other` has too, among those in sentences of some length."""
+        mine: dict[bytes, int] = {}
+        for sentence in (ids for document in self.sentences() for ids in document if ids.size >= _LONG_SENTENCE):
+            mine[sentence.tobytes()] = mine.get(sentence.tobytes(), 0) + sentence.size
+        theirs = (ids for document in other.sentences() for ids in document if ids.size >= _LONG_SENTENCE)
+        known = {text for sentence in theirs if (text := sentence.tobytes()) in mine}
+        return sum(mine[text] for text in known) / max(1, sum(mine.values()))
+
+    def _hashes(self) -> Iterator[NDArray[np.uint64]]:
+        """Those of the documents' texts, corpus by corpus."""
+        for store, chosen in zip(self._stores, self._chosen, strict=True):
+            yield np.asarray(store.document_hashes)[chosen]
 
     def whole(self) -> TokenSet:
         """All documents of its corpora, on whichever side they are."""

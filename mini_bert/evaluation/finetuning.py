@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mini_bert.config.schema import Config
 from mini_bert.data.task_sets.labelled import LabelledSet, split_off
-from mini_bert.errors import CheckpointError, InvalidInputError, MissingExtraError
+from mini_bert.errors import CheckpointError, DataError, InvalidInputError, MissingExtraError
 from mini_bert.evaluation.bag_of_words import bag_of_words
 from mini_bert.evaluation.classification import evaluate_labelled, model_outputs, scores
 from mini_bert.evaluation.error_patterns import error_patterns
@@ -38,6 +38,8 @@ BATCHES, RATES = (16, 32), (3e-4, 1e-4, 5e-5, 3e-5)
 """BERT's grid, with the rates of its small models (Devlin et al. 2019, A.3; Turc et al. 2019)."""
 RATES_FROM_SCRATCH = (1e-3, 3e-4)
 """Random weights need a higher rate than trained ones."""
+
+MOST_SEEDS = 1 << 64
 
 Display = Callable[[], AbstractContextManager[Report]]
 
@@ -93,7 +95,7 @@ class Finetuning:
 
     Raises:
         InvalidInputError: the model has no tokenizer.
-        DataError: there are too few examples.
+        DataError: there are too few examples, or only of one class.
     """
 
     def __init__(
@@ -115,6 +117,15 @@ class Finetuning:
             raise InvalidInputError("--epochs", got=epochs, expected="at least 1")
         data = config.data
         self.train, self.selection = split_off(train, data.held_out_fraction, data.held_out_rows)
+        if not self.train.regression and len(found := set(self.train.labels.tolist())) < 2:
+            left, aside = len(self.train.examples), len(self.selection.examples)
+            raise DataError(
+                f"the training set {train.name}",
+                got=f"only '{self.train.classes[int(found.pop())]}' in the {left} examples that are left when {aside} "
+                "are set aside to choose by",
+                expected="two classes",
+                advice="Give more examples of the others.",
+            )
         self._config, self._given, self.start, self._epochs = config, given, str(start), epochs
         self._replay = replay
         self._display = display or (lambda: nullcontext(Report()))
@@ -220,10 +231,8 @@ def finetune_task(
     """
     if not seeds:
         raise InvalidInputError("--seeds", got="none", expected="at least one")
-    try:
-        words = bag_of_words(experiment.train, experiment.selection, dev)
-    except MissingExtraError as error:
-        words = {"missing": str(error)}
+    if not 0 <= min(seeds) <= max(seeds) < MOST_SEEDS:
+        raise InvalidInputError("--seed", got=f"{min(seeds)} to {max(seeds)}", expected="seeds of 64 bits, from 0")
     recipe, tried = experiment.recipe, []
     if grid:
         best, tried = experiment.best_of("grid", [Recipe(b, lr) for b in BATCHES for lr in RATES], seeds[0])
@@ -242,6 +251,11 @@ def finetune_task(
         ours = [trial["score"] for trial in arms[0]["trials"]]
         difference = paired_mean(ours, [trial["score"] for trial in arm["trials"]])
         arm["model_minus_this"] = {"mean": difference.mean, "interval": _finite(difference.interval)}
+    try:
+        words = bag_of_words(experiment.train, experiment.selection, dev)
+    except MissingExtraError as error:
+        words = {"missing": str(error)}
+    learned = {(one.text, one.pair) for part in (experiment.train, experiment.selection) for one in part.examples}
     model = from_pretrained(Path(arms[0]["trials"][0]["run"]) / CHOSEN)
     assert model.tokenizer is not None
     outputs = model_outputs(model, dev)
@@ -255,6 +269,7 @@ def finetune_task(
             "train": len(experiment.train.examples),
             "selection": len(experiment.selection.examples),
             "dev": len(dev.examples),
+            "dev_in_training": sum((one.text, one.pair) in learned for one in dev.examples),
         },
         "recipe": recipe._asdict(),
         "grid": [{**trial.recipe._asdict(), "epoch": trial.chosen, "selection": trial.score} for trial in tried],

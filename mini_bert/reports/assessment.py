@@ -7,10 +7,12 @@ from typing import Any
 
 from mini_bert.reports.headlines import Headline, headlines
 from mini_bert.reports.neighbours import NEIGHBOURS
-from mini_bert.reports.quantities import duration, figures, memory
+from mini_bert.reports.quantities import duration, figures, memory, percent, within
 from mini_bert.reports.table import NOTHING, Table
 
 Result = Mapping[str, Any]
+_HARDLY_KNOWN = 0.01
+"""Share of a held-out text that may stand in the training text without a word: there are quotations everywhere."""
 
 
 _OF_HELD_OUT_TEXT = ("masked_lm.", "breakdown.", "perplexity.", "attention.")
@@ -153,9 +155,14 @@ def assessment_tables(result: Result) -> list[Table]:
 def _held_out(model: Result) -> str:
     if not model["held_out_text"]:
         return ""
-    scored = list(model["held_out_text"]["corpus"])
-    part = "a part of " if model["corpus"] in (None, scored) else ""
-    return f" Held-out text: {part}{', '.join(scored)}."
+    text = model["held_out_text"]
+    if "documents" not in text:
+        return ""
+    part = f"{text['documents']:,} of the {text['of_documents']:,} documents of "
+    scored = f" Held-out text: {'' if text['documents'] == text['of_documents'] else part}{', '.join(text['corpus'])}."
+    if (text["known"] or 0) < _HARDLY_KNOWN:
+        return scored
+    return f"{scored} {percent(text['known'])} of it stand in sentences that the model was trained on."
 
 
 def _asked_the_same(key: str, one: Result, other: Result) -> bool:
@@ -174,16 +181,14 @@ def _shown(value: float | None, unit: str) -> str:
 
 
 def _with_interval(line: Headline) -> str:
-    shown = _shown(line.value, line.unit)
+    if line.unit == "%":
+        return within(line.value, line.interval, 1, 100, " %")
+    if line.unit != "ppl":
+        return within(line.value, line.interval, 2)
+    shown = figures(line.value)
     if line.value is None or line.interval is None or None in line.interval:
         return shown
-    low, high = line.interval
-    assert low is not None
-    assert high is not None
-    reach = max(high - line.value, line.value - low)
-    if line.unit == "%":
-        return f"{100 * line.value:.1f} ± {100 * reach:.1f} %"
-    return f"{shown} ± {_shown(reach, line.unit)}"
+    return f"{shown} ± {figures(max(abs(line.value - end) for end in line.interval if end is not None))}"
 
 
 def _difference(lines: Mapping[int, Headline]) -> str:

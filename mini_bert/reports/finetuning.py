@@ -143,6 +143,7 @@ def _arms(result: Mapping[str, Any]) -> Table:
         f"{examples['train']:,} examples learned from, {examples['selection']:,} to choose epoch and recipe by, "
         f"{examples['dev']:,} scored once. {count} seed{'s' * (count != 1)}, {duration(seconds)} each.",
         "Over texts: the 95 % interval of the first seed's score on these texts. Over seeds: that of the mean.",
+        *_learned_by_heart(examples),
         *([words["missing"]] if "missing" in words else []),
     ]
     for arm in result["arms"][1:]:
@@ -157,6 +158,13 @@ def _arms(result: Mapping[str, Any]) -> Table:
         tuple(notes),
         strong=(strong,),
     )
+
+
+def _learned_by_heart(examples: Mapping[str, int]) -> list[str]:
+    if not examples["dev_in_training"]:
+        return []
+    number, all_of = examples["dev_in_training"], examples["dev"]
+    return [f"{number:,} of the {all_of:,} texts that are scored stand in the training set too."]
 
 
 def _grid(result: Mapping[str, Any]) -> Table:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 from mini_bert.reports.table import NOTHING
 
+_LOPSIDED = 3.0
+"""Halves of an interval this many times as long as each other are not one number."""
+
 
 def number(value: float | None, decimals: int = 3) -> str:
     """A number with a fixed number of decimals.
@@ -56,17 +59,20 @@ def within(
     scale: float = 1,
     unit: str = "",
 ) -> str:
-    """A number and the larger half of its interval.
+    """A number and the larger half of its interval; both ends where the halves are very different.
 
     >>> within(4.2443, [4.1243, 4.3576], 2), within(0.3178, [0.3033, 0.3321], 1, 100, " %"), within(None, None)
     ('4.24 ± 0.12', '31.8 ± 1.5 %', '—')
+    >>> within(1.0, [0.2069, 1.0], 1, 100, " %")
+    '100.0 (20.7 – 100.0) %'
     """
     if value is None:
         return NOTHING
     written = f"{scale * value:,.{decimals}f}"
     if ends is not None and None not in ends:
-        half = max(abs(value - end) for end in ends if end is not None)
-        written += f" ± {scale * half:,.{decimals}f}"
+        smaller, larger = sorted(abs(value - end) for end in ends if end is not None)
+        lopsided = larger > _LOPSIDED * smaller
+        written += f" ({between(ends, decimals, scale)})" if lopsided else f" ± {scale * larger:,.{decimals}f}"
     return written + unit
 
 

@@ -18,7 +18,7 @@ from mini_bert.config.load import load_config, one_line
 from mini_bert.config.plain_yaml import read_document
 from mini_bert.config.schema import Config
 from mini_bert.errors import ConfigError, nearest
-from mini_bert.studies.schema import FROM_NOTHING, START, Budget, Piece, Start, Study
+from mini_bert.studies.schema import FROM_NOTHING, START, Budget, Measure, Piece, Start, Study
 from mini_bert.training.first_model import FIRST_VALUES, differing
 
 _CATALOGUE = Path(__file__).with_name("catalogue")
@@ -175,6 +175,7 @@ def _merged(*layers: Mapping[str, Any]) -> dict[str, object]:
 def validate(study: Study) -> None:
     """Raise ConfigError for whatever cannot be; names the piece."""
     pieces = pieces_of(study)
+    _refuse_what_the_study_sets("settings", study.settings)
     if study.baseline not in pieces:
         raise ConfigError(
             "baseline", got=repr(study.baseline), expected="a piece", advice=nearest(study.baseline, pieces)
@@ -203,12 +204,19 @@ def validate(study: Study) -> None:
         )
 
 
-def _config(study: Study, place: str, settings: Mapping[str, Any]) -> Config:
+def _refuse_what_the_study_sets(place: str, settings: Mapping[str, Any]) -> None:
     chosen = {name for name in _merged(settings) if name in ("train.steps", "train.minutes") or name.startswith("run.")}
     if chosen:
         raise ConfigError(
-            f"{place}.{sorted(chosen)[0]}", got="a setting", expected="none", advice="The study sets budget and runs."
+            f"{place}.{sorted(chosen)[0]}",
+            got="a setting",
+            expected="none",
+            advice="The study's budget and seeds say it.",
         )
+
+
+def _config(study: Study, place: str, settings: Mapping[str, Any]) -> Config:
+    _refuse_what_the_study_sets(place, settings)
     try:
         return config_of(study, settings)
     except ConfigError as error:
@@ -283,7 +291,7 @@ def plan_trial(
         run__seed=seed,
         run__start=given and given[0],
     )
-    key = key_of(config, given[1] if given else "")
+    key = key_of(config, given[1] if given else "", study.measure)
     return Planned(key, piece, seed, steps, begins, config)
 
 
@@ -292,15 +300,22 @@ def plan_start(study: Study) -> Planned | None:
     if study.start is None or study.start.steps is None:
         return None
     settings = pieces_of(study)[study.baseline].settings
-    planned = plan_trial(study, START + FROM_NOTHING, settings, START_SEED, study.start.steps, None)
+    to_its_end = study.model_copy(update={"measure": Measure()})
+    planned = plan_trial(to_its_end, START + FROM_NOTHING, settings, START_SEED, study.start.steps, None)
     return planned._replace(piece=START)
 
 
-def key_of(config: Config, start: str = "") -> str:
-    """The hash of what a trial is: all settings that are not defaults, but for where and how it runs."""
+def key_of(config: Config, start: str = "", measure: Measure | None = None) -> str:
+    """The hash of what a trial is: all settings that are not defaults, but for where and how it runs.
+
+    And where it ends, if it ends early: where the time until a loss is what is measured.
+    """
     settings = config.model_dump(mode="json", exclude_defaults=True)
     run = {name: value for name, value in settings.pop("run", {}).items() if name == "seed"}
-    return hash_of({**settings, "run": run, "start": start})
+    ends = {}
+    if measure is not None and measure.first_below is not None:
+        ends["measure"] = measure.model_dump(mode="json")
+    return hash_of({**settings, "run": run, "start": start, **ends})
 
 
 def key_of_piece(study: Study, settings: Mapping[str, Any]) -> str:

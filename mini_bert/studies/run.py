@@ -175,7 +175,7 @@ def run_study(
         pool = Workers(folder, workers, threads)
         start = _start(session, stop, say, threads=threads * workers)
         if stop.received is None:
-            _pieces(session, pool, stop, start)
+            _pieces(session, pool, stop, start, say)
         if stop.received is None and study.search:
             _search(session, pool, stop, start)
         return Outcome(session.result, stop.received)
@@ -268,13 +268,28 @@ def _forget(session: Session, key: str) -> None:
     session.write([trial for trial in session.result.trials if trial.key != key])
 
 
-def _pieces(session: Session, pool: Workers, stop: StopSignals, start: tuple[str, str] | None) -> None:
+def _set_aside(session: Session, say: Callable[[str], None]) -> None:
+    """Trials of other settings or another budget leave the result, not the disk: changed back, they are there again."""
+    strangers = [trial for trial in session.result.trials if not session.belongs(trial)]
+    for trial in strangers:
+        session.record(trial)
+    if strangers:
+        say(
+            f"{len(strangers)} trials in {session.result_file} had other settings or another budget; they are kept in "
+            f"{session.folder / worker.TRIALS}."
+        )
+    session.write([trial for trial in session.result.trials if session.belongs(trial)])
+
+
+def _pieces(
+    session: Session, pool: Workers, stop: StopSignals, start: tuple[str, str] | None, say: Callable[[str], None]
+) -> None:
     study = session.study
     base = plan.config_of(study, plan.pieces_of(study)[study.baseline].settings).to_dict()
     planned = planned_trials(study, session.result, start)
     begun_from = plan.plan_start(study)
     keys = session.keys = {trial.key for trial, _ in planned} | ({begun_from.key} if begun_from else set())
-    session.write([trial for trial in session.result.trials if session.belongs(trial)])
+    _set_aside(session, say)
     jobs = [worker.job_of(trial, settings, base, study) for trial, settings in planned]
     _until_done(session, pool, stop, f"{study.name}/{plan.hash_of(sorted(keys))[:12]}", jobs)
 

@@ -163,7 +163,12 @@ class Study(Section):
                 expected=f"at most {MOST_POINTS:,}",
                 advice="A search tries some.",
             )
+        for setting, values in self.grid.items():
+            if any(value in values[:number] for number, value in enumerate(values)):
+                raise ConfigError(f"grid.{setting}", got=list(values), expected="each value once")
         for label in self.pieces:
+            if not label.strip():
+                raise ConfigError("pieces", got=f"the label {label!r}", expected="a label that can be read")
             if label == START or label.endswith(FROM_NOTHING):
                 raise ConfigError(
                     f"pieces.{label}",

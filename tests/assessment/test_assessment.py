@@ -187,8 +187,40 @@ def test_another_text_is_scored_whole_beside_what_the_run_was_trained_on(tmp_pat
     part = _subject(model, own, both).tokens
     assert part.held_out.fingerprint == usual.held_out.fingerprint
     assert part.train.n_documents > usual.train.n_documents
+    assert found.facts["held_out_text"]["known"] == 0
     gone = DataConfig(corpus=(str(tmp_path / "gone.txt"),))
     assert _subject(model, other, gone).tokens.train.fingerprint == split.train.fingerprint
+
+
+def test_what_a_run_has_learned_by_heart_is_no_held_out_text(tmp_path: Path, monkeypatch) -> None:
+    """Documents that it was trained on are left out; sentences of theirs in other documents are told."""
+    monkeypatch.setenv("MINI_BERT_CACHE", str(tmp_path / "cache"))
+    model = worded_bert()
+    words = [" ".join("man" if n >> bit & 1 else "dog" for bit in range(7)) for n in range(50)]
+    lines = [f"The house saw {text}." for text in words[:40]]
+    copied = [f"The house saw {text}." for text in words]
+    moved = [" ".join(copied[n : n + 2]) for n in range(0, len(copied), 2)]
+    for name, documents in (("own", lines), ("copied", copied), ("moved", moved)):
+        folder = tmp_path / name
+        folder.mkdir()
+        for n, text in enumerate(documents):
+            (folder / f"{n:02}.txt").write_text(text)
+    own, copied_data, moved_data = (
+        DataConfig(corpus=(f"{tmp_path / name}/*.txt",), held_out_fraction=0.1) for name in ("own", "copied", "moved")
+    )
+    usual = _subject(model, own, own).tokens
+    found = _subject(model, copied_data, own)
+    assert found.tokens.held_out.n_documents == usual.held_out.n_documents + 10
+    text = found.facts["held_out_text"]
+    assert (text["documents"], text["of_documents"], text["known"]) == (14, 50, 0)
+    known = _subject(model, moved_data, own)
+    assert known.tokens.held_out.n_documents == 25
+    assert 0.6 < known.facts["held_out_text"]["known"] < 0.8
+    learned = DataConfig(
+        corpus=tuple(f"{tmp_path}/own/{Path(name).name.partition('#')[0]}" for name in usual.train.names()[:2])
+    )
+    with pytest.raises(DataError, match="every document of which mine was trained on"):
+        _ = _subject(model, learned, own).tokens
 
 
 def test_without_any_text_what_reads_it_is_left_out(tmp_path: Path, monkeypatch) -> None:

@@ -44,7 +44,7 @@ def test_from_files_to_a_model_folder(place: Path, capsys: pytest.CaptureFixture
         capsys, "mine", *FAST, "--train-file", "train.tsv", "--dev-file", "dev.tsv", "--run", "a", "--seed", "3"
     )
     assert (result["task"], result["metric"], result["classes"]) == ("mine", "accuracy", ["negative", "positive"])
-    assert result["examples"]["dev"] == 50
+    assert (result["examples"]["dev"], result["examples"]["dev_in_training"]) == (50, 3)
     assert result["arms"][0]["trials"][0]["seed"] == 3
     model = from_pretrained(place / "runs" / "a-seed-3" / "model")
     assert model.config.labels == ("negative", "positive")
@@ -57,6 +57,13 @@ def test_a_table_and_the_way_to_the_model(place: Path, capsys: pytest.CaptureFix
     assert "Fine-tuning: mine, accuracy" in shown.out
     assert "runs/a-seed-0/model" in shown.out
     assert "drawn from the training file" in shown.err
+
+
+def test_texts_that_were_learned_and_are_scored_are_counted(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (place / "train.tsv").read_text().splitlines()
+    (place / "known.tsv").write_text("\n".join([*lines[:8], "a text unlike those\tpositive"]) + "\n")
+    assert main(["finetune", "mine", *FAST, "--train-file", "train.tsv", "--dev-file", "known.tsv", "--run", "k"]) == 0
+    assert "7 of the 8 texts that are scored stand in the training set too." in capsys.readouterr().out
 
 
 def test_scores_of_pairs(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,8 +86,7 @@ def test_what_is_forgotten_of_a_text(place: Path, capsys: pytest.CaptureFixture[
     for number, example in enumerate(sentiment(80, seed=8).examples):
         (place / "texts" / f"{number:02}.txt").write_text(" ".join([example.text] * 6) + ".\n")
     result = finetuned(
-        capsys, "mine", *FAST, "--train-file", "train.tsv", "--dev-file", "dev.tsv", "--run", "c", "--forgetting",
-        "--corpus", "texts/*.txt",
+        capsys, "mine", *FAST, "--train-file", "train.tsv", "--run", "c", "--forgetting", "--corpus", "texts/*.txt",
     )  # fmt: skip
     assert [way["way"] for way in result["ways"]] == ["plain", "lower-rate", "replay"]
     assert result["ways"][2]["masked_lm"]["after"]["loss"] < result["ways"][0]["masked_lm"]["after"]["loss"]
@@ -92,6 +98,15 @@ WRONG: list[tuple[list[str], str]] = [
     (["mine", "--train-file", "train.tsv", "--dev-file", "bad.tsv"], "the label 'maybe'"),
     (["mine", "--train-file", "train.tsv", "--forgetting"], "--corpus"),
     (["mine", "--train-file", "train.tsv", "--epochs", "0"], "--epochs"),
+    (
+        ["mine", "--train-file", "one.tsv", "--dev-file", "dev.tsv"],
+        "in the 20 examples that are left when 1 are set aside",
+    ),
+    (["mine", "--train-file", "half.jsonl"], "half.jsonl:2: got half a character, '\\ud800'"),
+    (["mine", "--train-file", "train.tsv", "--model.hidden-size", "64"], "model.hidden_size: got 64; expected"),
+    (["mine", "--train-file", "train.tsv", "--config", "model/small"], "model.hidden_size: got"),
+    (["mine", "--train-file", "train.tsv", "--forgetting", "--grid"], "--grid: got it beside --forgetting"),
+    (["mine", "--train-file", "train.tsv", "--seed", str(2**64 - 1), "--seeds", "2"], "--seed: got"),
     (["mine", "--train-file", "train.tsv", "--seeds", "0"], "--seeds"),
     (["mine", "--train-file", "train.tsv", "--max-samples", "0"], "--max-samples"),
     (["mine", "--train-file", "train.tsv", "--model", "nobody"], "nobody"),
@@ -105,6 +120,8 @@ def test_bad_input_is_named_in_one_line(
     words: list[str], message: str, place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (place / "bad.tsv").write_text("sentence\tlabel\nthe film\tmaybe\n")
+    (place / "one.tsv").write_text("sentence\tlabel\n" + "a fine film\tpositive\na bad film\tnegative\n" * 20)
+    (place / "half.jsonl").write_text('{"text": "a", "label": 1}\n{"text": "a \\ud800 dog", "label": 0}\n')
     model = [] if "--model" in words else ["--model", "given"]
     assert main(["finetune", *words, *model]) == 2
     shown = capsys.readouterr()

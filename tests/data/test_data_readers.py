@@ -188,7 +188,7 @@ class TestBadFiles:
         path = tmp_path / "latin.txt"
         path.write_bytes(b"One.\n" * 3000 + "Gr\xfc\xdfe".encode("latin1"))
         message = self.refused(path)
-        assert "byte 0xfc" in message
+        assert "byte 0xfc in line 3001" in message
         assert "iconv" in message
         assert "latin.txt" in message
 

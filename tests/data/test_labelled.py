@@ -144,7 +144,7 @@ def test_a_split_shares_no_text_and_no_phrase() -> None:
     whole = sentiment(400)
     train, selection = split_off(whole, 0.2, 1000)
     assert split_off(whole, 0.2, 1000) == (train, selection)
-    assert len(selection.examples) == 80
+    assert len(selection.examples) == round(0.2 * len({example.text for example in whole.examples}))
     assert len(train.examples) <= 320
     learned = {example.text for example in train.examples}
     for example in selection.examples:
@@ -152,6 +152,15 @@ def test_a_split_shares_no_text_and_no_phrase() -> None:
         spans = {" ".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
         assert not spans & learned
     assert len(split_off(whole, 0.2, 5)[1].examples) == 5
+
+
+def test_copies_of_few_texts_are_still_shared_out() -> None:
+    rows = [LabelledExample(f"text {n % 12}", None, n % 2) for n in range(200)]
+    train, selection = split_off(LabelledSet("x", tuple(rows), ("n", "y")), 0.1, 100)
+    assert len(selection.examples) == 1
+    assert {example.text for example in rows} - {example.text for example in train.examples} == {
+        selection.examples[0].text
+    }
 
 
 def test_no_text_is_chosen_by_that_was_learned_within_another() -> None:

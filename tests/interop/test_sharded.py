@@ -76,7 +76,7 @@ def test_shards_of_torch(tmp_path):
         ({**PLACES, "d": f"C:{ONE}"}, "plain name"),
         ({**PLACES, "d": "..safetensors"}, "plain name"),
         ({**PLACES, "d": "a\0.safetensors"}, "plain name"),
-        ({**PLACES, "d": "\ud800.safetensors"}, "plain name"),
+        ({**PLACES, "d": "\ud800.safetensors"}, "half a character"),
         ({**PLACES, "d": "model.safetensors\n"}, "plain name"),
         ({**PLACES, "d": "https://host/model.safetensors"}, "plain name"),
         ({**PLACES, "d": "model.bin"}, "plain name"),

@@ -210,7 +210,8 @@ def _of_rows(name: str, rows: list[Row], classes: tuple[str, ...], metric: str) 
 
 
 def split_off(whole: LabelledSet, share: float, most: int, seed: int = 0) -> tuple[LabelledSet, LabelledSet]:
-    """A training set and, drawn from it by a seed, what epochs and rates are chosen on: a share of it, at most `most`.
+    """A training set and, drawn from it by a seed, what epochs and rates are chosen on: a share of its texts, at most
+    `most`, each once.
 
     SST-2's training set is made of phrases of each other, and a choice by what was learned by heart would be none. So
     only texts are drawn that stand within no other text, as a run of words, and what stands within a drawn one is left
@@ -220,11 +221,12 @@ def split_off(whole: LabelledSet, share: float, most: int, seed: int = 0) -> tup
         DataError: there is too little for both.
     """
     n = len(whole.examples)
-    wanted = min(round(share * n), most)
     texts = [_words(example) for example in whole.examples]
     within = _texts_within_others(whole.examples, texts)
     order = permuted(n, RandomStream(seed, "labelled/split"), np.arange(n)).tolist()
-    drawn = set(islice((i for i in order if texts[i] not in within), wanted))
+    first_of = {texts[i]: i for i in reversed(order) if texts[i] not in within}
+    wanted = min(max(1, round(share * len(set(texts)))), most)
+    drawn = set(islice((i for i in order if first_of.get(texts[i]) == i), wanted))
     chosen = whole.take(sorted(drawn))
     all_texts = set(texts)
     learned_along = {span for example in chosen.examples for span in _spans(example) if span in all_texts}
@@ -232,7 +234,7 @@ def split_off(whole: LabelledSet, share: float, most: int, seed: int = 0) -> tup
     if not chosen.examples or not kept.examples:
         raise DataError(
             f"the training set {whole.name}",
-            got=f"{n} examples",
+            got=f"{n} examples with {len(set(texts))} different texts",
             expected="enough to learn from and, apart from these, to choose by",
         )
     return kept, chosen
