@@ -97,6 +97,8 @@ def evaluate(
             }
             print_result(history(assessed), **form)
             return DONE
+        if compare is not None:
+            find_model(compare, "--compare")  # now, and not after what may take an hour
         assessments = [
             _assessed(name, options, parts, quick=quick, again=again) | ({"whole": True} if names else {})
             for name in (model, compare)

@@ -83,7 +83,7 @@ def finetune(
     config = _config(options, task, resume, forgetting)
     train, dev = _sets(task, train_file, dev_file)
     train = train.sample(max_samples)
-    folder = find_model(model)
+    folder = find_model(model, "--model")
     given = from_pretrained(folder)
     _refuse_another_shape(config, given.config, folder)
     text = _text(options, config, given) if config.tasks.masked_lm else None
@@ -100,7 +100,7 @@ def finetune(
                 experiment, given, held_out_batches(text.held_out, shape, given.tokenizer), first
             )
         else:
-            other = None if transfer is None else str(find_model(transfer))
+            other = None if transfer is None else str(find_model(transfer, "--transfer"))
             numbers = range(first, first + seeds)
             result = finetune_task(experiment, dev, numbers, grid=grid, from_scratch=from_scratch, transfer=other)
     except Interrupted as stopped:

@@ -180,7 +180,8 @@ def show(
     if picture is not None:
         require_drawable(Path(picture))
     folder = Path(out)
-    file = next((file for file in (Path(study), _result_file(study, out)) if file.is_file()), None)
+    places = [_result_file(study, out)] if study.endswith((".yaml", ".yml")) else [Path(study), _result_file(study, out)]
+    file = next((file for file in places if file.is_file()), None)
     if file is None:
         known = [path.stem for path in folder.glob("*.json")]
         advice = nearest(study, known) if known else f"There is none in {folder}; --out names another place."
@@ -233,10 +234,10 @@ def _print(result: dict[str, Any], *, json: bool, markdown: bool = False) -> Non
     from mini_bert.cli.results import print_result
     from mini_bert.reports.study import study_block
 
-    if markdown:
+    if markdown and not json:
         print(study_block(result), end="")
     else:
-        print_result(result, json=json)
+        print_result(result, json=json, markdown=markdown)
 
 
 def _print_json(value: object) -> None:

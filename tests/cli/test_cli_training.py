@@ -123,6 +123,37 @@ def test_evaluate_refuses_a_shape_that_the_model_does_not_have(trained, monkeypa
     assert "--model.hidden-size: got 64; expected 32" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--only", ""], "--only: got ''; expected some of masked_lm"),
+        (["--only", "masked_lm", "--milestones", "--compare", "first"], "--compare: got it beside --milestones"),
+        (["--task-file", "x.tsv", "--only", "masked_lm"], "--only: got it beside --task-file"),
+        (["--overfit-one-batch", "--milestones"], "--milestones: got it beside --overfit-one-batch"),
+        (["--only", "masked_lm", "--corpus", "nosuch"], "--corpus: got 'nosuch', an unknown corpus"),
+        (["--only", "masked_lm", "--corpus", "text.txt=0"], "=0"),
+        (["--only", "sst2", "--quick"], "nothing can be measured of sst2"),
+        (["--only", "masked_lm", "--compare", "nobody"], "--compare: got 'nobody'"),
+    ],
+)
+def test_evaluate_answers_or_says_why_not(trained, monkeypatch, cache, capsys, words, said):
+    folder, _, _, _ = trained
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("MINI_BERT_CACHE", str(cache))
+    monkeypatch.setenv("MINI_BERT_DATA", str(folder / "no-data"))
+    monkeypatch.setattr("pooch.retrieve", _no_network)
+    assert main(["evaluate", "first", *words]) == 2
+    shown = capsys.readouterr()
+    assert said in shown.err
+    assert not shown.out
+
+
+def _no_network(*arguments, **options):
+    import requests
+
+    raise requests.ConnectionError
+
+
 def test_evaluate_can_score_another_corpus(trained, monkeypatch, cache, capsys):
     folder, _, _, _ = trained
     monkeypatch.chdir(folder)

@@ -59,6 +59,10 @@ def piece(**settings):
         ({"pieces": None}, ["pieces", "a mapping"]),
         ({"start": {"steps": 3, "model": "x"}}, ["start", "one of the two"]),
         ({"grid": {"train.lr": []}}, ["grid", "values"]),
+        ({"grid": {"train.lr": [0.1, 0.2, 0.1]}}, ["grid.train.lr", "each value once"]),
+        ({"settings": {"run.seed": 3}}, ["settings.run.seed", "budget and seeds"]),
+        ({"settings": {"train": {"steps": 3}}}, ["settings.train.steps", "budget and seeds"]),
+        ({"pieces": piece(**{"train.lr": 1}) | {" ": {"settings": {"train.lr": 2}, "why": "x"}}}, ["pieces", "' '"]),
         ({"grid": {"train.lr": [0.1, "much"]}}, ["lr much", "train.lr"]),
         ({"search": {"train.lr": {"low": 1}}}, ["train.lr.low", "one of the two"]),
         ({"search": {"train.lr": {"low": 2, "high": 1}}}, ["train.lr.low", "less than high"]),
@@ -128,7 +132,12 @@ def test_a_key_is_what_a_trial_is(study):
         plan_trial(one, "plain", {"train.lr": 0.5}, 0, 24, None),
         plan_trial(study(start={"steps": 5}), "plain", {}, 0, 24, ("somewhere", "that")),
     ]
-    assert len({key, *(other.key for other in others)}) == 5
+    others += [
+        plan_trial(study(measure=measure), "plain", {}, 0, 24, None)
+        for measure in ({"first_below": 0.3}, {"first_below": 0.2}, {"first_below": 0.3, "reference": "unigram"})
+    ]
+    assert len({key, *(other.key for other in others)}) == 8
+    others = others[:4]
     elsewhere = plan_trial(study(start={"steps": 5}), "plain", {}, 0, 24, ("elsewhere", "that"))
     assert elsewhere.key == others[-1].key
     assert elsewhere.config.run.start == "elsewhere"

@@ -89,6 +89,21 @@ def test_a_longer_study_trains_what_is_missing(study, run):
     assert [t.steps for t in other.trials] == [12, 12, 12]
 
 
+def test_a_study_that_is_changed_loses_nothing(study, run, tmp_path):
+    """Trials of another budget leave the result and not the disk; with the budget of before they are there again."""
+    pieces = {"plain": {"why": "As it is."}}
+    short = study(pieces=pieces, seeds=[0], budget={"steps": 6})
+    first, _ = run(short)
+    (tmp_path / "work" / "small" / "trials" / f"{first.trials[0].key}.json").unlink()  # another checkout
+    told = []
+    longer, _ = run(study(pieces=pieces, seeds=[0], budget={"steps": 7}), say=told.append)
+    assert [trial.steps for trial in longer.trials] == [7]
+    assert any("1 trials" in line and "are kept in" in line for line in told)
+    again, seen = run(short)
+    assert again.trials == first.trials
+    assert [status.done for status in seen] == [1]
+
+
 @pytest.mark.slow
 def test_divergence_and_failure_are_results(study, run, monkeypatch):
     pieces = {
