@@ -103,6 +103,21 @@ def make_folder(path: Path) -> None:
         sync(folder.parent)
 
 
+def require_place(path: Path) -> None:
+    """Make the folder that a file will lie in, and try it: said now, and not after the work that the file is to hold.
+
+    Raises:
+        StorageError: it cannot be written there.
+    """
+    make_folder(path.parent)
+    if path.is_dir():
+        raise StorageError(str(path), got="a folder", expected="the name of a file")
+    trial = path.with_name(f".tmp-{path.name}-{os.getpid()}-{secrets.token_hex(4)}")
+    with storage_errors(path):
+        os.close(os.open(trial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+        os.unlink(trial)
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """Give `path` new content in one atomic step.
 

@@ -8,7 +8,7 @@ from tyro.conf import Positional, arg
 
 from mini_bert.cli.models import open_model
 from mini_bert.cli.options import Flag
-from mini_bert.cli.texts import texts_or_lines
+from mini_bert.cli.texts import tell_what_is_cut, texts_or_lines
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +42,7 @@ def classify(
     bert = open_model(model, "classifier", "Fine-tune it first: mini-bert finetune --help.")
     given = list(texts_or_lines(texts))
     pairs = [(first, second if tab else None) for first, tab, second in (text.partition("\t") for text in given)]
+    tell_what_is_cut(bert, [(first,) if second is None else (first, second) for first, second in pairs])
     outputs, classes = label_scores(bert, pairs), classes_of(bert)
     found = stable_softmax(outputs) if classes else outputs
     for text, one in zip(given, found, strict=True):

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from mini_bert.atomic_files import require_place
 from mini_bert.cli.models import find_model
-from mini_bert.cli.texts import lines_of_file, texts_or_lines
+from mini_bert.cli.texts import lines_of_file, tell_what_is_cut, texts_or_lines
 from mini_bert.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -61,9 +62,12 @@ def embed(
         raise InvalidInputError("--neighbours", got=neighbours, expected="at least 1")
     if out is not None and out.suffix != ".npy":
         raise InvalidInputError("--out", got=str(out), expected="a file name that ends in .npy")
+    if out is not None:
+        require_place(out)
     given = list(texts_or_lines(texts))
     others = None if among is None else lines_of_file(among)
     bert = MiniBERT.from_pretrained(find_model(model))
+    tell_what_is_cut(bert, [(text,) for text in (*given, *(others or ()))])
     vectors = sentence_embeddings(bert, given, pooling=pooling, layers=layer, normalized=normalized)
     if others is not None:
         candidates = sentence_embeddings(bert, others, pooling=pooling, layers=layer)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
-from mini_bert.cli.models import open_model
+from mini_bert.cli.models import FILLS_NO_MASKS, open_model
 from mini_bert.cli.texts import texts_or_lines
 from mini_bert.model.shipped import DEFAULT
 
@@ -44,7 +44,7 @@ def fill_mask(
     """
     if "[MASK]" in model:
         model, texts = DEFAULT, (model, *texts)
-    bert = open_model(model, "mlm", "If it was fine-tuned, use the run that it began from.")
+    bert = open_model(model, "mlm", FILLS_NO_MASKS)
     for number, text in enumerate(texts_or_lines(texts)):
         masks = bert.fill_mask(text, top_k=top_k)
         print(as_json(text, masks) if json else "\n" * (number > 0) + as_text(text, masks))

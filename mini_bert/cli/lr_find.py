@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from mini_bert.atomic_files import require_place
 from mini_bert.cli import CHECK_FAILED, DONE
 from mini_bert.cli.models import find_model
 from mini_bert.cli.options import ConfigOptions, Flag, beginning_from, option
+from mini_bert.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from mini_bert.config.schema import Config
@@ -52,7 +54,14 @@ def lr_find(
 
     if out is not None:
         require_drawable()
+        require_place(Path(out) / "learning_rate.json")
     checkpoint = None if model is None else find_model(model)
+    if checkpoint is not None and _settings_of(checkpoint) is None:
+        raise InvalidInputError(
+            "MODEL",
+            got=f"{checkpoint}, of whose training nothing is known",
+            expected="a run, or its checkpoint",
+        )
     config = options.load(_settings_of(checkpoint) or "training/pretraining")
     for note in without_effect(config):
         print(f"Note: {note}", file=sys.stderr)

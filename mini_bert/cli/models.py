@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from mini_bert.model.bert import MiniBERT
 
 
+FILLS_NO_MASKS = "If it was fine-tuned, use the run that it began from."
+"""Advice for who gives a model without a head for masks to a verb that asks by masks."""
+
+
 def find_model(name: str, argument: str = "MODEL") -> Path:
     """The folder of a model; training code is imported only where the name means a run, or something on the Hub.
 
@@ -41,11 +45,20 @@ def open_model(name: str, head: str, advice: str) -> MiniBERT:
     from mini_bert.model.bert import MiniBERT
 
     bert = MiniBERT.from_pretrained(find_model(name))
+    require_head(bert, head, name, advice)
+    return bert
+
+
+def require_head(bert: MiniBERT, head: str, name: str, advice: str) -> None:
+    """Refuse a model without the head; `name` is what it was called by.
+
+    Raises:
+        InvalidInputError: it does not have the head.
+    """
     if head not in bert.config.heads:
         raise InvalidInputError(
             "MODEL", got=f"{name}, which has no head {head}", expected=f"a model with the head {head}", advice=advice
         )
-    return bert
 
 
 def trained_by(folder: Path) -> Path | None:

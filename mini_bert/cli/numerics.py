@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, UseAppendAction, arg
 
+from mini_bert.atomic_files import require_place
 from mini_bert.cli import DONE
 from mini_bert.cli.models import find_model, trained_by
 from mini_bert.cli.options import ConfigOptions, Flag, option
@@ -68,6 +69,7 @@ def numerics(
         raise InvalidInputError("--threads", got=threads, expected="a positive number")
     if out is not None:
         require_drawable()
+        require_place(Path(out) / "numerics.json")
     folder = _folder(model)
     with preparation() as progress:
         bert, config, tokens = _open(folder, corpus, progress)

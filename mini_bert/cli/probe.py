@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from tyro.conf import Positional
 
+from mini_bert.atomic_files import require_place
 from mini_bert.cli import DONE
-from mini_bert.cli.models import find_model, trained_by
+from mini_bert.cli.models import FILLS_NO_MASKS, find_model, require_head, trained_by
 from mini_bert.cli.options import ConfigOptions, Flag, option
 from mini_bert.cli.results import print_result
 from mini_bert.errors import InvalidInputError
@@ -70,7 +71,7 @@ def pairs(
         sentence_ngrams,
     )
 
-    folder, bert = _with_tokenizer(model)
+    folder, bert = _with_tokenizer(model, "mlm")
     if pairs_dir is not None:
         found = {str(pairs_dir): pairs_of_folder(pairs_dir)}
     else:
@@ -125,6 +126,7 @@ def pos(
         from mini_bert.reports.drawing import require_drawable
 
         require_drawable(picture)
+        require_place(picture)
     _, bert = _with_tokenizer(model)
     with preparation() as progress:
         result = probe_part_of_speech(
@@ -203,7 +205,7 @@ def facts(model: Model = DEFAULT, *, quick: Flag = False, threads: int | None = 
     from mini_bert.cli.progress import preparation
     from mini_bert.probing.facts import probe_factual_knowledge
 
-    _, bert = _with_tokenizer(model)
+    _, bert = _with_tokenizer(model, "mlm")
     with preparation() as progress:
         result = probe_factual_knowledge(bert, quick=quick, threads=threads, progress=progress)
     print_result(result, json=json)
@@ -245,7 +247,7 @@ def bias(model: Model = DEFAULT, *, quick: Flag = False, threads: int | None = N
     from mini_bert.cli.progress import preparation
     from mini_bert.probing.stereotypes import probe_stereotypes
 
-    _, bert = _with_tokenizer(model)
+    _, bert = _with_tokenizer(model, "mlm")
     with preparation() as progress:
         result = probe_stereotypes(bert, quick=quick, threads=threads, progress=progress)
     print_result(result, json=json)
@@ -281,8 +283,8 @@ def stability(
     return DONE
 
 
-def _with_tokenizer(name: str) -> tuple[Path, MiniBERT]:
-    """The folder of a model, and the model, which knows how it was first drawn."""
+def _with_tokenizer(name: str, head: str | None = None) -> tuple[Path, MiniBERT]:
+    """The folder of a model, and the model, which knows how it was first drawn; it has to have the head."""
     from mini_bert.config.load import load_config
     from mini_bert.model.bert import MiniBERT
     from mini_bert.training.first_model import drawn_by
@@ -291,6 +293,8 @@ def _with_tokenizer(name: str) -> tuple[Path, MiniBERT]:
     bert = MiniBERT.from_pretrained(folder)
     if bert.tokenizer is None:
         raise InvalidInputError("MODEL", got=f"{folder}, a model without a tokenizer", expected="vocab.txt beside it")
+    if head is not None:
+        require_head(bert, head, name, FILLS_NO_MASKS)
     if (recipe := trained_by(folder)) is not None:
         bert = drawn_by(bert, load_config([str(recipe)]).model)
     return folder, bert

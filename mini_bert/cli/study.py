@@ -180,8 +180,8 @@ def show(
     if picture is not None:
         require_drawable(Path(picture))
     folder = Path(out)
-    places = [_result_file(study, out)] if study.endswith((".yaml", ".yml")) else [Path(study), _result_file(study, out)]
-    file = next((file for file in places if file.is_file()), None)
+    named = () if study.endswith(".yaml") else (Path(study),)
+    file = next((file for file in (*named, _result_file(study, out)) if file.is_file()), None)
     if file is None:
         known = [path.stem for path in folder.glob("*.json")]
         advice = nearest(study, known) if known else f"There is none in {folder}; --out names another place."

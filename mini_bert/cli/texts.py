@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mini_bert.errors import DataError, InvalidInputError
+
+if TYPE_CHECKING:
+    from mini_bert.model.bert import MiniBERT
 
 
 def texts_or_lines(texts: Sequence[str]) -> Iterator[str]:
@@ -41,8 +45,20 @@ def lines_of_file(path: Path) -> list[str]:
     return lines
 
 
+def tell_what_is_cut(bert: MiniBERT, texts: Sequence[tuple[str, ...]]) -> None:
+    """Say on standard error how many texts, or pairs, are longer than what the model reads of them."""
+    assert bert.tokenizer is not None
+    read = bert.config.max_position_embeddings
+    long = sum(sum(len(bert.tokenizer.encode_ids(one)) + 1 for one in each) + 1 > read for each in texts)
+    if long:
+        what = "1 text is" if long == 1 else f"{long:,} texts are"
+        print(f"{what} longer than the model's {read} positions; what is behind them is not read.", file=sys.stderr)
+
+
 def _whole(text: str) -> str:
     """The text; Python lets bytes that are no UTF-8 through as lone surrogates, which no model has ever seen."""
+    if not text.strip() or "\0" in text:
+        raise InvalidInputError("text", got="a NUL byte" if text.strip() else "nothing", expected="a text")
     strange = next((letter for letter in text if "\ud800" <= letter <= "\udfff"), None)
     if strange is not None:
         raise InvalidInputError("text", got=f"byte 0x{ord(strange) & 0xFF:02x}", expected="text in UTF-8")

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from mini_bert.atomic_files import make_folder, replace_file
+from mini_bert.atomic_files import make_folder, replace_file, require_place
 from mini_bert.config.no_effect import without_effect
 from mini_bert.data.tokens import open_tokens
 from mini_bert.data.work import Progress
@@ -195,6 +195,7 @@ def opened(
     Raises:
         DataError: the corpus cannot be used, or the result file is another study's.
     """
+    require_place(result_file)
     session = Session(study, directory / study.name, result_file, keep, report, known_result(study, result_file))
     base = plan.config_of(study, plan.pieces_of(study)[study.baseline].settings)
     open_tokens(base.data, base.tokenizer, base.model.vocab_size, progress=progress)

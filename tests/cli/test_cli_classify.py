@@ -58,3 +58,47 @@ def test_a_model_that_was_not_fine_tuned_is_refused(tmp_path: Path, capsys: pyte
     saved(tmp_path / "c", heads=("classifier",))
     assert main(["fill-mask", str(tmp_path / "c"), "a [MASK]"]) == 2
     assert "no head mlm" in capsys.readouterr().err
+
+
+def test_what_is_not_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of 16 positions two are [CLS] and [SEP]; a pair has another [SEP]."""
+    saved(tmp_path / "m", heads=("classifier", "mlm"))
+    fits, cut = ["cat " * 14, "cat " * 7 + "\t" + "sat " * 6], ["cat " * 15, "cat " * 7 + "\t" + "sat " * 7]
+    assert main(["classify", str(tmp_path / "m"), *fits]) == 0
+    assert not capsys.readouterr().err
+    assert main(["classify", str(tmp_path / "m"), *fits, *cut]) == 0
+    assert (
+        capsys.readouterr().err
+        == "2 texts are longer than the model's 16 positions; what is behind them is not read.\n"
+    )
+    assert main(["embed", str(tmp_path / "m"), fits[0], cut[0]]) == 0
+    assert capsys.readouterr().err.startswith("1 text is longer")
+    for text in ("", " ", "a\0cat"):
+        assert main(["classify", str(tmp_path / "m"), text]) == 2
+        assert "text: got" in capsys.readouterr().err
+
+
+def test_probes_by_masks_say_which_model_they_want(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved(tmp_path / "c", heads=("classifier",))
+    for verb in ("pairs", "facts", "bias"):
+        assert main(["probe", verb, str(tmp_path / "c")]) == 2
+        shown = capsys.readouterr().err
+        assert "no head mlm" in shown
+        assert "use the run that it began from" in shown
+    assert main(["lr-find", str(tmp_path / "c")]) == 2
+    assert "of whose training nothing is known" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [["probe", "pos", "--picture", "taken.svg"], ["embed", "--out", "taken.npy", "a cat"]]
+)
+def test_a_place_that_cannot_be_written_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    for name in ("taken.svg", "taken.npy"):
+        (tmp_path / name).mkdir()
+    verb = words[: words.index("--picture" if "--picture" in words else "--out")]
+    assert main([*verb, "nobody", *words[len(verb) :]]) == 2
+    assert "got a folder; expected the name of a file" in capsys.readouterr().err

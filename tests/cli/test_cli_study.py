@@ -71,7 +71,7 @@ def test_list(capsys):
         (["run", "lost.yaml"], ["nowhere.txt"]),
         (["run", "mine.yaml", "--out", "taken"], ["taken/mine.json", "the result of"]),
         (["show", "mine"], ["'mine'", "studies"]),
-        (["show", "mine.yaml"], ["mine.yaml", "result of a study"]),
+        (["show", "mine.yaml"], ["'mine.yaml'", "a study that has been run"]),
         (["clock", "learning_rat"], ["Did you mean 'learning_rate'?"]),
     ],
 )

@@ -68,6 +68,8 @@ def read_conllu(path: Path, tags: Sequence[str] = UPOS) -> list[TaggedSentence]:
         words = [token for token in tokens if isinstance(token["id"], int)]
         for token in words:
             tag = token.get("upos")
+            if not (token.get("form") or "").strip():
+                raise DataError(place, got="no word in column FORM", expected="a word")
             if tag not in known:
                 got = "no tag" if tag in (None, "_") else f"the tag {tag}"
                 raise DataError(
