@@ -59,7 +59,7 @@ def within(
     scale: float = 1,
     unit: str = "",
 ) -> str:
-    """A number and the larger half of its interval; both ends where the halves are very different.
+    """A number and the larger half of its interval; both ends where the halves are wide and very different.
 
     >>> within(4.2443, [4.1243, 4.3576], 2), within(0.3178, [0.3033, 0.3321], 1, 100, " %"), within(None, None)
     ('4.24 ± 0.12', '31.8 ± 1.5 %', '—')
@@ -71,7 +71,7 @@ def within(
     written = f"{scale * value:,.{decimals}f}"
     if ends is not None and None not in ends:
         smaller, larger = sorted(abs(value - end) for end in ends if end is not None)
-        lopsided = larger > _LOPSIDED * smaller
+        lopsided = larger > _LOPSIDED * smaller and scale * larger >= 10 ** (1 - decimals)
         written += f" ({between(ends, decimals, scale)})" if lopsided else f" ± {scale * larger:,.{decimals}f}"
     return written + unit
 

@@ -47,7 +47,7 @@ def test_seconds_are_steps_times_the_median_of_the_blocks(result):
 def test_the_table_says_so(result):
     rows = {row[0]: row for row in table(result).rows}
     assert rows["usual"] == ("usual", "600", "300", "5.000", "3.0 min")
-    assert rows["fast"] == ("fast", "100", "400", "4.000", "0.5 min, 6.0 times sooner")
+    assert rows["fast"] == ("fast", "100", "400", "4.000", "30.0 s, 6.0 times sooner")
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1", '{"corpus": 3}'])

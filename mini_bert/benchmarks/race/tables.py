@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 
 from mini_bert.benchmarks.race.result import Course, RaceResult
+from mini_bert.reports.quantities import duration
 from mini_bert.reports.table import Table
 
 
@@ -38,6 +39,6 @@ def table(result: RaceResult) -> Table:
 
 def _sooner(result: RaceResult, course: Course, other: Course) -> str:
     if course.name == other.name:
-        return f"{other.seconds(other.curve[-1].step) / 60:.1f} min"
+        return duration(other.seconds(other.curve[-1].step))
     seconds, times = course.reached(other.curve[-1].loss), result.times_sooner(course.name, other.name)
-    return "never" if seconds is None or times is None else f"{seconds / 60:.1f} min, {times:.1f} times sooner"
+    return "never" if seconds is None or times is None else f"{duration(seconds)}, {times:.1f} times sooner"
