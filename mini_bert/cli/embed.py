@@ -62,6 +62,8 @@ def embed(
         raise InvalidInputError("--neighbours", got=neighbours, expected="at least 1")
     if out is not None and out.suffix != ".npy":
         raise InvalidInputError("--out", got=str(out), expected="a file name that ends in .npy")
+    if pooling == "static" and layer != (-1,):
+        raise InvalidInputError("--layer", got="it beside --pooling static", expected="one of the two")
     if out is not None:
         require_place(out)
     given = list(texts_or_lines(texts))

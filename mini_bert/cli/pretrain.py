@@ -123,7 +123,10 @@ def _without_masks(result: PretrainResult, *, json: bool) -> int:
 def _resumed_config(options: ConfigOptions, resume: str) -> str | None:
     """The configuration that the run was begun with: a resumed run is the same run."""
     if resume == "auto":
-        path = Path(options.told("run", "directory") or "runs", options.told("run", "name") or "", "config.yaml")
+        run = Path(options.told("run", "directory") or "runs", options.told("run", "name") or "")
+        if not run.exists():
+            print(f"There is no {run} yet: it begins.", file=sys.stderr)
+        path = run / "config.yaml"
     else:
         from mini_bert.training.resuming import home_of
 

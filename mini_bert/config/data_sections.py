@@ -79,6 +79,10 @@ class MaskingConfig(Section):
         low, high = self.adaptive_range
         if not 0 < low <= high < 1:
             raise ConfigError("adaptive_range", got=self.adaptive_range, expected="two rates between 0 and 1, in order")
+        if self.rate_schedule == "adaptive" and not low <= self.rate <= high:
+            raise ConfigError(
+                "rate", got=self.rate, expected=f"{low} to {high} (adaptive_range), where an adaptive rate stays"
+            )
         if self.kind == "pattern" and not self.patterns and self.word_list is None:
             raise ConfigError(
                 "patterns",

@@ -98,6 +98,8 @@ class ModelConfig(Section):
             raise ConfigError(
                 "labels", got=f"{len(self.labels)} names", expected=f"num_labels of them, which is {self.num_labels}"
             )
+        if len(set(self.labels)) != len(self.labels):
+            raise ConfigError("labels", got=self.labels, expected="a name of its own for each class")
         return self
 
     @property

@@ -113,6 +113,8 @@ def _thirds(
     pattern: str, values: Sequence[float], names: tuple[str, ...], goodness: NDArray[np.float64]
 ) -> list[dict[str, Any]]:
     """Three groups by size; equal values stay together, so that they are no thirds where many are equal."""
+    if min(values) == max(values):
+        return []
     cuts = np.quantile(values, [1 / 3, 2 / 3])
     parts = [names[int((value > cuts).sum())] for value in values]
     found = _groups(pattern, parts, names, goodness)

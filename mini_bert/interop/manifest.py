@@ -157,7 +157,12 @@ def _difference(path: Path, size: int, sha256: str) -> CheckpointError | None:
     if there != size:
         return CheckpointError(str(path), got=f"{there} bytes", expected=f"{shown(size)} bytes")
     if digest.hexdigest() != sha256:
-        return CheckpointError(str(path), got="other bytes than were written", expected="the sha256 of the manifest")
+        return CheckpointError(
+            str(path),
+            got="other bytes than were written",
+            expected="the sha256 of the manifest",
+            advice="It was damaged, or changed by hand. Copy it anew, or take an older checkpoint.",
+        )
     return None
 
 

@@ -41,6 +41,7 @@ DIVERGED = 1.0
 FAR_ENOUGH = 6.0
 """Standard errors of the smoothed loss by which it must fall; many, for the lowest of all points is looked at."""
 BELOW_THE_TURN = 10.0
+_HIGHEST = 1e9
 _AVERAGED = 20
 """The average (LRF.2) reaches back over one step in so many."""
 
@@ -141,8 +142,9 @@ def find_learning_rate(
     Raises:
         InvalidInputError: the rates do not rise from above 0, or there are fewer than 10 steps.
     """
-    if not (0.0 < first < last and math.isfinite(last)):
-        raise InvalidInputError("--from, --to", got=f"{first:g} to {last:g}", expected="rates above 0 that rise")
+    if not 0.0 < first < last <= _HIGHEST:
+        expected = f"rates above 0 that rise, up to {_HIGHEST:g}"
+        raise InvalidInputError("--from, --to", got=f"{first:g} to {last:g}", expected=expected)
     if steps < 10:
         raise InvalidInputError("--steps", got=steps, expected="at least 10")
     tried, plain = copy.deepcopy(state), _at_a_rate_of_its_own(config)

@@ -62,6 +62,7 @@ def test_one_text_shows_the_beginning_of_its_vector(capsys, folder):
         (["a dog", "--out", "x.txt"], "ends in .npy"),
         (["a dog", "--neighbours", "0"], "at least 1"),
         (["a dog", "--layer", "3"], "0 (embeddings) to 2"),
+        (["a dog", "--pooling", "static", "--layer", "1"], "--layer: got it beside --pooling static"),
         (["\u00ad"], "no piece in text 0"),
         (["a dog", "--among", "nowhere.txt"], "nowhere.txt"),
         (["a dog", "--among", "empty.txt"], "no line of text"),

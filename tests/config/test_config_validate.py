@@ -97,6 +97,18 @@ def test_what_is_no_configuration_at_all_is_one_problem(write, text):
     assert len(problems_of(write(text))) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("masking: {rate_schedule: adaptive, rate: 0.9}", "masking.rate"),
+        ("model: {heads: [classifier], num_labels: 2, labels: [a, a]}", "model.labels"),
+    ],
+)
+def test_what_would_be_changed_or_mixed_up_in_silence_is_a_problem(write, text, said):
+    (problem,) = problems_of(write(text))
+    assert said in str(problem)
+
+
 @pytest.mark.parametrize("name", preset_names())
 def test_presets_have_no_problem(name):
     assert problems_of(name) == []
