@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -89,26 +90,20 @@ def evaluate(
     if only is not None and not names:
         raise InvalidInputError("--only", got=repr(only), expected=f"some of {', '.join(PARTS)}")
     parts = chosen_parts(names, quick)
+    measured = partial(_assessed, options=options, parts=parts, quick=quick, again=again)
     try:
         if milestones:
-            steps = _steps_of(model)
-            assessed = {
-                step: _assessed(str(folder), options, parts, quick=quick, again=again) for step, folder in steps.items()
-            }
-            print_result(history(assessed), **form)
-            return DONE
-        if compare is not None:
+            result = history({step: measured(str(folder)) for step, folder in _steps_of(model).items()})
+        elif compare is not None:
             find_model(compare, "--compare")  # now, and not after what may take an hour
-        assessments = [
-            _assessed(name, options, parts, quick=quick, again=again) | ({"whole": True} if names else {})
-            for name in (model, compare)
-            if name is not None
-        ]
+            result = compared([measured(model), measured(compare)])
+        else:
+            result = measured(model) | ({"whole": True} if names else {})
+            _require_something(result)
     except Interrupted as stopped:
         print("\nStopped; all is saved. The same command goes on.", file=sys.stderr)
         return INTERRUPTED if stopped.signal == signal.SIGINT else 128 + stopped.signal
-    _require_something(assessments[0])
-    print_result(assessments[0] if compare is None else compared(assessments), **form)
+    print_result(result, **form)
     return DONE
 
 
