@@ -49,7 +49,9 @@ class ModelConfig(Section):
         "post", description="post: after each sum, as in BERT; pre: before each sublayer, and once at the end"
     )
     use_bias: bool = Field(
-        True, description="biases of linear layers and norms in blocks and MLM head; the decoder always has its own"
+        True,
+        description="biases of linear layers in blocks and MLM head, and of all norms; decoder, pooler and other heads "
+        "always have theirs",
     )
     initializer_range: Real = Field(0.02, gt=0, description="standard deviation of the truncated normal")
     initializer: Literal["truncated_normal", "xavier_normal", "he_normal", "lecun_normal", "orthogonal"] = Field(

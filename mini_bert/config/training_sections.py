@@ -50,7 +50,7 @@ class TrainConfig(Section):
     batch_size: Integer = Field(64, ge=1, description="rows of the global batch")
     shards: Integer = Field(4, ge=1, description="logical shards of the batch; part of the result to the bit")
     in_flight: Literal["auto"] | Annotated[Integer, Field(ge=1)] = Field(
-        "auto", description="shards that run at once; auto: as many as threads"
+        "auto", description="shards that run at once, at most one a thread; auto: as many as memory allows"
     )
     clipping: Literal["global", "layer", "adaptive", "none"] = Field(
         "global", description="what is scaled down: all of the gradient, a layer's part, or a unit's beside its weights"

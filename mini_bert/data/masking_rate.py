@@ -35,5 +35,5 @@ def scheduled_rate(masking: MaskingConfig, step: int, steps: int | None) -> floa
 def greatest_rate(masking: MaskingConfig) -> float:
     """The largest rate that can come, by which memory is planned."""
     if masking.rate_schedule == "adaptive":
-        return max(masking.rate, masking.adaptive_range[1])
+        return masking.adaptive_range[1]
     return masking.rate if masking.rate_schedule == "fixed" else max(masking.rate, masking.final_rate)

@@ -31,6 +31,7 @@ def evaluate_task_file(
         DataError: the file cannot be read so, or has a label that the model does not know.
         NonFiniteError: it overflows.
     """
+    path = Path(path)
     if "classifier" not in model.config.heads:
         rows_of_file(path)  # what is wrong with the file comes first
         raise InvalidInputError(

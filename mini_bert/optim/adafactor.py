@@ -71,7 +71,7 @@ def update(
     Raises:
         InvalidInputError: shapes differ, or `step` is not positive.
     """
-    check_update(parameters, gradients, (), step)
+    check_update(parameters, step, gradients=gradients)
     if (*state.rows.shape, *(state.columns.shape if parameters.ndim == 2 else ())) != parameters.shape:
         got = f"{state.rows.shape} and {state.columns.shape}"
         raise InvalidInputError("state", got=got, expected=f"moments of a tensor {parameters.shape}")

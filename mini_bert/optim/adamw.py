@@ -65,7 +65,7 @@ def update(
     Raises:
         InvalidInputError: lengths differ, or `step` is not positive.
     """
-    check_update(parameters, gradients, state, step)
+    check_update(parameters, step, gradients=gradients, **state._asdict())
     step_size = lr / (1.0 - beta1**step)
     root_correction = 1.0 / math.sqrt(1.0 - beta2**step)
     for block in blocks_split_at(decayed, parameters.size):

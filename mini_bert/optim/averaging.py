@@ -25,7 +25,7 @@ def update(parameters: Array, average: Array, *, step: int, decay: float) -> Non
     Raises:
         InvalidInputError: lengths differ, or `step` is not positive.
     """
-    check_update(parameters, average, (), step)
+    check_update(parameters, step, average=average)
     weight = (1.0 - decay) / (1.0 - decay**step)  # (AVERAGE.1)
     for block in blocks(parameters.size):
         work = parameters[block] - average[block]

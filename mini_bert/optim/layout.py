@@ -62,13 +62,14 @@ def blocks_split_at(boundary: int, size: int) -> list[slice]:
     ]
 
 
-def check_update(parameters: Array, gradients: Array, state: Iterable[Array], step: int) -> None:
-    """What every update asks of its arguments.
+def check_update(parameters: Array, step: int, **vectors: Array) -> None:
+    """What every update asks of its arguments: `vectors` by their names, each as long as the parameters.
 
     Raises:
         InvalidInputError: shapes differ, or `step` is not positive.
     """
-    if any(vector.shape != parameters.shape for vector in (gradients, *state)):
-        raise InvalidInputError("gradients", got=f"shape {gradients.shape}", expected=f"{parameters.shape}")
+    for name, vector in vectors.items():
+        if vector.shape != parameters.shape:
+            raise InvalidInputError(name, got=f"shape {vector.shape}", expected=f"{parameters.shape}")
     if step < 1:
         raise InvalidInputError("step", got=step, expected="1 for the first update")

@@ -26,7 +26,7 @@ def update(parameters: Array, slow: Array, *, step: int, every: int, alpha: floa
     Raises:
         InvalidInputError: lengths differ, or `step` is not positive.
     """
-    check_update(parameters, slow, (), step)
+    check_update(parameters, step, slow=slow)
     if step % every:
         return
     for block in blocks(parameters.size):

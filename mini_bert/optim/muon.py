@@ -63,7 +63,7 @@ def update(
     Raises:
         InvalidInputError: shapes differ, or `step` is not positive.
     """
-    check_update(parameters, gradients, (momentum_buffer,), step)
+    check_update(parameters, step, gradients=gradients, momentum_buffer=momentum_buffer)
     g = gradients * (scale * (1.0 - momentum))
     momentum_buffer *= momentum
     momentum_buffer += g  # (MUON.1)

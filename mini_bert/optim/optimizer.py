@@ -215,7 +215,7 @@ def update(
     Raises:
         InvalidInputError: lengths differ, `step` is not positive, or the state is another optimiser's.
     """
-    check_update(parameters, gradients, (), step)
+    check_update(parameters, step, gradients=gradients)
     if length(state.layout) != parameters.size:
         raise InvalidInputError("parameters", got=f"{parameters.size}", expected=f"{length(state.layout)}")
     if (state.name, state.around) != (settings.name, settings.around):

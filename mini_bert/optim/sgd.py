@@ -61,7 +61,7 @@ def update(
     Raises:
         InvalidInputError: lengths differ, or `step` is not positive.
     """
-    check_update(parameters, gradients, state, step)
+    check_update(parameters, step, gradients=gradients, **state._asdict())
     for block in blocks_split_at(decayed, parameters.size):
         theta, m = parameters[block], state.m[block]
         g = gradients[block] * scale

@@ -69,8 +69,8 @@ class Measure(Section):
     first_below: Real | None = Field(
         None,
         gt=0,
-        description="seconds until the training loss is so many nats below a reference, where a trial ends; null: "
-        "held-out loss at the end",
+        description="nats below a reference: a trial ends where its training loss is there, and the time until then "
+        "decides; null: the held-out loss at the end decides",
     )
     reference: Literal["attention_free", "unigram"] = Field(
         "attention_free", description="loss that the pieces' frequencies reach, with or without what is left unmasked"

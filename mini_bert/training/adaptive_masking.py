@@ -3,7 +3,7 @@
     r ← min(high, max(low, r + δ · min(1, max(−1, a / a* − 1))))                                          (MA.9)
 
 after each evaluation behind step 0, where a is the accuracy at the held-out masks, a* `adaptive_target`, δ
-`adaptive_step` and low, high `adaptive_range`; r begins as `masking.rate`, moved into the range. A model that knows
+`adaptive_step` and low, high `adaptive_range`; r begins as `masking.rate`, which lies in the range. A model that knows
 less than the target sees more, one that knows more sees less; at a = 0 and at a = 2 a* the step is the whole of δ.
 
 The held-out masks themselves never change with the rate, so that a means the same throughout. What is remembered are
@@ -34,8 +34,7 @@ class AdaptiveRate:
         """As a run begins; None where the rate is not adaptive."""
         if masking.rate_schedule != "adaptive":
             return None
-        low, high = masking.adaptive_range
-        return cls(min(high, max(low, masking.rate)))
+        return cls(masking.rate)
 
     @classmethod
     def restored(cls, saved: Mapping[str, Any] | None) -> AdaptiveRate | None:
@@ -62,6 +61,8 @@ def implement_adaptive_masking(
 ) -> Config:
     """The configuration with a masking rate that follows the held-out accuracy, as (MA.9) says: `pretrain` obeys it.
 
+    The rate begins as that of `config`, moved into the range.
+
     Args:
         config: all other settings; None: the defaults.
         target: accuracy at the held-out masks that the rate aims at.
@@ -81,5 +82,6 @@ def implement_adaptive_masking(
         "adaptive_target": target,
         "adaptive_step": step,
         "adaptive_range": (lowest, highest),
+        "rate": min(highest, max(lowest, config.masking.rate)),
     }
     return config.model_copy(update={"masking": MaskingConfig(**settings)})

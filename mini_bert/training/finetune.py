@@ -91,14 +91,20 @@ def finetune_config(config: Config, given: MiniBERT, start: str | None, examples
         epochs: of them.
 
     Raises:
-        ConfigError: `train.minutes` beside epochs, or too few examples for the shards.
+        ConfigError: `train.steps` or `train.minutes`, where epochs say how long.
+        DataError: fewer examples than shards.
     """
     if config.train.minutes is not None or config.train.steps is not None:
         name = "minutes" if config.train.minutes is not None else "steps"
         raise ConfigError(f"train.{name}", got=getattr(config.train, name), expected="none: --epochs says how long")
     count = len(examples.examples)
     if count < config.train.shards:
-        raise DataError(f"the training set {examples.name}", got=f"{count} examples", expected="more")
+        raise DataError(
+            f"the training set {examples.name}",
+            got=f"{count} examples",
+            expected=f"at least {config.train.shards}, one for each shard",
+            advice="Or fewer: --train.shards 1.",
+        )
     replay = config.tasks.masked_lm > 0
     dropout = ("hidden_dropout_prob", "attention_probs_dropout_prob", *FIRST_VALUES)
     shape = given.config.model_dump() | {name: getattr(config.model, name) for name in dropout}

@@ -2,7 +2,7 @@
 
     skipped updates in a row      → "cut" the learning rate, in the end "give up"
     evaluations without progress  → "cut" the learning rate, "stop" the run
-    a loss far above the recent   → "warn", or "roll back" to the last checkpoint
+    a loss far above the recent   → "warn", or "roll-back" to the last checkpoint
 
 `Health` holds plain values and is a function of what was measured alone: saved with a checkpoint and restored, it says
 what it would have said, so a resumed run takes the same turns as one that was never stopped.
@@ -43,8 +43,9 @@ REMEMBERED = 20
 class Remedy(NamedTuple):
     """What is to be done."""
 
-    kind: Literal["cut", "roll back", "warn", "stop", "give up"]
-    """A cut is done already, in `Health.lr_scale`; all others are for the loop to do."""
+    kind: Literal["cut", "roll-back", "warn", "stop", "give up"]
+    """A cut is done already, in `Health.lr_scale`; all others are for the loop to do. A roll-back is logged as
+    `rollback`."""
     reason: str
     """A sentence with numbers."""
 
@@ -60,7 +61,7 @@ class Health:
     rollbacks: int = 0
     skipped_in_a_row: int = 0
     skipped_since_cut: int = 0
-    """In a row too."""
+    """Skipped updates in a row since the last cut."""
     best_loss: float | None = None
     """Of the evaluations, nats."""
     evaluations_since_best: int = 0
@@ -119,7 +120,7 @@ class Health:
             return Remedy("warn", f"{reason}.")
         if self.rollbacks >= settings.max_rollbacks:
             return Remedy("warn", f"{reason}. No way back: health.max_rollbacks is {settings.max_rollbacks}.")
-        return Remedy("roll back", f"{reason}.")
+        return Remedy("roll-back", f"{reason}.")
 
     def after_evaluation(self, step: int, loss: float | None, settings: HealthConfig) -> Remedy | None:
         """Take in an evaluation's loss; what is to be done, if anything. A loss that is not finite is no better one."""
@@ -152,7 +153,7 @@ class Health:
         """Go on from the checkpoint of `to_step`, past the batches that were met since and `PASSED_OVER` more.
 
         Args:
-            from_step: the step after which "roll back" was said.
+            from_step: the step after which "roll-back" was said.
             to_step: the step of the checkpoint.
             saved: the health in that checkpoint; all but rollbacks and batch_offset becomes what it was. None: as new,
                 for a start from step 0.
@@ -275,8 +276,8 @@ def _advice(health: Health, state: TrainingState, settings: HealthConfig) -> lis
             f"The parameters have grown to {grown:.3g}, which no lower rate undoes: the state that was saved is not "
             "worth going on from; an older one, if it is there, may be (`--resume PATH --run NEW`)."
         )
-    elif settings.lr_cut_after_skips is None or settings.lr_cut_after_skips >= settings.max_skipped:
-        fewer = max(1, settings.max_skipped // 2)
+    elif settings.lr_cut_after_skips is None and settings.max_skipped > 1:
+        fewer = settings.max_skipped // 2
         advice.append(f"Or let the run help itself: `--health.lr-cut-after-skips {fewer}` cuts the rate before that.")
     norms = [step["grad_norm"] for step in health.steps if step["grad_norm"] is not None]
     if settings.spike != "roll-back" and norms and max(norms) > 10 * norms[0]:

@@ -70,7 +70,7 @@ class Journal:
             self._remember(record)
 
     def record(self, kind: str, step: int, values: Mapping[str, Any]) -> Record:
-        """Write one record; it is returned as the log has it."""
+        """Write one record; it is returned, with NaN where the log has null."""
         record: Record = {"kind": kind, "step": step, **{key: plain(value) for key, value in values.items()}}
         if self._ranks.first:
             self._write(record)

@@ -109,7 +109,7 @@ def _steps(
             remedy = course.health.after_step(result, config.health)
             if remedy is not None and remedy.kind == "give up":
                 _give_up(course, remedy, journal)
-            if remedy is not None and remedy.kind == "roll back":
+            if remedy is not None and remedy.kind == "roll-back":
                 _roll_back(course, remedy, journal)
                 saved = None
                 continue

@@ -2,7 +2,7 @@
 
     runs/<name>/config.yaml        every setting, resolved
     runs/<name>/manifest.json      what it takes to repeat the run, and its final hash
-    runs/<name>/metrics.jsonl      one record a line, of kind start, train, evaluation, checkpoint, skipped, remedy
+    runs/<name>/metrics.jsonl      one record a line: start, train, evaluation, checkpoint, skipped, remedy, rollback
     runs/<name>/run.log            what happened, for people
     runs/<name>/checkpoints/       see checkpoint.py
     runs/<name>/latest, best       names of checkpoints

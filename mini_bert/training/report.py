@@ -44,10 +44,11 @@ class Report:
         """A step was done."""
 
     def stepped(self, record: dict[str, Any]) -> None:
-        """A record of the steps since the one before was logged: every `train.log_every` steps.
+        """A record of the steps since the one before was logged: every `train.log_every` steps, and at the end.
 
         Keys: step, epoch, loss, accuracy, grad_norm, clipped, lr, tokens, tokens_per_second, seconds, seconds_left,
-        skipped, phase.
+        skipped, phase; `masking_rate` where it changes; total_loss, TASK_loss and TASK_accuracy where there are several
+        tasks.
         """
 
     def evaluated(self, record: dict[str, Any]) -> None:
@@ -60,7 +61,7 @@ class Report:
         """Something is not as it should be, and training goes on."""
 
     def finished(self, result: PretrainResult) -> None:
-        """The last step is done, or a signal ended the run."""
+        """The last step is done, or a signal or a rule of `health` ended the run."""
 
 
 class PretrainResult(NamedTuple):
@@ -70,10 +71,10 @@ class PretrainResult(NamedTuple):
     checkpoint: Path
     """The last one."""
     model: Any
-    """The `MiniBERT` as it is after the last step, with its tokenizer."""
+    """The `MiniBERT` after the last step, with its tokenizer; its weights are the averaged ones where there are any."""
     step: int
     steps: int
-    """Steps in all; more than `step` when a signal ended the run."""
+    """Steps in all; more than `step` when something ended the run early."""
     train: dict[str, Any]
     """The last record of training steps; empty if there was none."""
     evaluation: dict[str, Any]

@@ -224,7 +224,7 @@ def test_rollbacks_are_asked_for_so_often_and_then_it_is_a_warning() -> None:
     for number in (1, 2):
         remedy = health.after_step(step(50 + number, 9.0), settings)
         assert remedy is not None
-        assert remedy.kind == "roll back"
+        assert remedy.kind == "roll-back"
         health.rolled_back(50 + number, 40, saved)
         assert health.rollbacks == number
     remedy = health.after_step(step(60, 9.0), settings)
@@ -284,7 +284,7 @@ def test_a_restored_health_goes_on_as_if_nothing_had_been(stop: int) -> None:
             told.append(health.after_step(step(number, loss, skipped), settings))
             if number % 5 == 0:
                 told.append(health.after_evaluation(number, loss, settings))
-            if told[-1] is not None and told[-1].kind == "roll back":
+            if told[-1] is not None and told[-1].kind == "roll-back":
                 health.rolled_back(number + 1, number, asdict(health))
         return told
 
@@ -296,5 +296,5 @@ def test_a_restored_health_goes_on_as_if_nothing_had_been(stop: int) -> None:
     got += through(second, stop, 150)
     assert got == expected
     assert asdict(second) == asdict(whole)
-    assert {remedy.kind for remedy in expected if remedy} == {"cut", "warn", "roll back"}
+    assert {remedy.kind for remedy in expected if remedy} == {"cut", "warn", "roll-back"}
     assert asdict(first) == json.loads(text), "what was restored is not shared"
