@@ -65,7 +65,7 @@ def compute_attention_entropy(model: MiniBERT, batches: Sequence[Batch]) -> dict
                     "layer": layer,
                     "head": head,
                     "entropy": entropy.mean,
-                    "interval": [end if np.isfinite(end) else None for end in entropy.interval],
+                    "interval": entropy.interval.ends(),
                     **others,
                 }
             )

@@ -36,10 +36,7 @@ def lines_of_file(path: Path) -> list[str]:
     """
     from mini_bert.data.readers import Lines
 
-    try:
-        lines = [text for line in Lines(path) if (text := line.strip())]
-    except OSError as error:
-        raise DataError(str(path), got=error.strerror or str(error), expected="a file that can be read") from error
+    lines = [text for line in Lines(path) if (text := line.strip())]
     if not lines:
         raise DataError(str(path), got="no line of text", expected="a text a line")
     return lines

@@ -49,7 +49,7 @@ class Lines:
     """The lines of a UTF-8 text file, or of a `.gz` of one, whatever its line ends; byte-order mark off.
 
     Raises (when iterated):
-        DataError: the file is not UTF-8, is binary, or is not gzip though its name says so.
+        DataError: the file cannot be read, is not UTF-8, is binary, or is not gzip though its name says so.
     """
 
     def __init__(self, path: Path, longest: int = _LONGEST_LINE, start: Mark = ()) -> None:
@@ -97,6 +97,8 @@ class Lines:
                 expected="a whole gzip file",
                 advice="Make the .gz again.",
             ) from error
+        except OSError as error:
+            raise DataError(str(path), got=error.strerror or str(error), expected="a file that can be read") from error
 
 
 def _first_undecodable(path: Path) -> int:

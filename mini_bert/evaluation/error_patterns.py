@@ -136,8 +136,13 @@ def _groups(
         interval = (
             wilson_interval(mine.sum(), mine.size) if binary else clustered_mean(mine, np.ones(mine.size)).interval
         )
-        ends = [end if np.isfinite(end) else None for end in interval]
         groups.append(
-            {"pattern": pattern, "group": name, "n": int(mine.size), "value": float(mine.mean()), "interval": ends}
+            {
+                "pattern": pattern,
+                "group": name,
+                "n": int(mine.size),
+                "value": float(mine.mean()),
+                "interval": interval.ends(),
+            }
         )
     return groups

@@ -250,7 +250,7 @@ def finetune_task(
     for arm in arms[1:]:
         ours = [trial["score"] for trial in arms[0]["trials"]]
         difference = paired_mean(ours, [trial["score"] for trial in arm["trials"]])
-        arm["model_minus_this"] = {"mean": difference.mean, "interval": _finite(difference.interval)}
+        arm["model_minus_this"] = {"mean": difference.mean, "interval": difference.interval.ends()}
     try:
         words = bag_of_words(experiment.train, experiment.selection, dev)
     except MissingExtraError as error:
@@ -302,10 +302,5 @@ def _arm(name: str, experiment: Finetuning, dev: LabelledSet, trials: Sequence[T
         "recipe": trials[0].recipe._asdict(),
         "trials": measured,
         "mean": mean.mean,
-        "interval": _finite(mean.interval),
+        "interval": mean.interval.ends(),
     }
-
-
-def _finite(interval: tuple[float, float]) -> list[float | None]:
-    """Both ends; None of one seed, of which nothing is known."""
-    return [end if abs(end) != float("inf") else None for end in interval]

@@ -269,7 +269,7 @@ def _scored(scores: TokenScores, rows: NDArray[np.int64], chosen: NDArray[np.boo
     top1, top5 = (np.bincount(row, hits[chosen]) for hits in (scores.top1, scores.top5))
     return {
         "loss": loss.mean,
-        "loss_interval": _finite(loss.interval),
+        "loss_interval": loss.interval.ends(),
         "top1": float(top1.sum() / n.sum()),
         "top1_interval": list(clustered_wilson_interval(top1, n)),
         "top5": float(top5.sum() / n.sum()),
@@ -289,10 +289,6 @@ def _calibration(scores: TokenScores, rows: NDArray[np.int64], hidden: NDArray[n
         "error": found.error,
         "floor": found.floor,
         "overconfidence": over.mean,
-        "overconfidence_interval": _finite(over.interval),
+        "overconfidence_interval": over.interval.ends(),
         "bins": [{**bin._asdict(), "interval": list(bin.interval)} for bin in found.bins],
     }
-
-
-def _finite(ends: Iterable[float]) -> list[float | None]:
-    return [end if np.isfinite(end) else None for end in ends]

@@ -6,8 +6,6 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mini_bert.batch import Batch
 from mini_bert.evaluation.every_token import every_token
 from mini_bert.evaluation.masked_lm import MaskedLMResult, MaskedLMScorer, compare, evaluate_masked_lm
@@ -144,5 +142,5 @@ def _score(what: str, scorer: MaskedLMScorer, batches: Sequence[Batch], told: Pr
 
 def _difference(name: str, model: MaskedLMResult, other: MaskedLMResult) -> dict[str, Any]:
     difference = compare(model, other)
-    ends = [end if np.isfinite(end) else None for end in difference.interval]
+    ends = difference.interval.ends()
     return {"name": name, "label": LABELS[name], "loss": difference.mean, "interval": ends}

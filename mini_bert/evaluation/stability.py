@@ -40,7 +40,6 @@ from mini_bert.inference.sentence_embeddings import cosines, sentence_embeddings
 from mini_bert.inference.untrained import untrained_like
 from mini_bert.metrics.clustered_means import clustered_mean
 from mini_bert.metrics.cross_entropy import token_losses
-from mini_bert.metrics.interval import Interval
 from mini_bert.metrics.proportions import wilson_interval
 
 if TYPE_CHECKING:
@@ -247,12 +246,8 @@ def _labels(model: MiniBERT, texts: Sequence[str]) -> NDArray[np.int64]:
 
 def _mean(values: NDArray[np.float64]) -> dict[str, Any]:
     found = clustered_mean(values, np.ones(len(values)))
-    return {"value": found.mean, "interval": _finite(found.interval)}
+    return {"value": found.mean, "interval": found.interval.ends()}
 
 
 def _share(hits: NDArray[np.bool_]) -> dict[str, Any]:
     return {"value": float(hits.mean()), "interval": list(wilson_interval(int(hits.sum()), len(hits)))}
-
-
-def _finite(interval: Interval) -> list[float | None]:
-    return [end if np.isfinite(end) else None for end in interval]

@@ -21,6 +21,14 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def ends(self) -> list[float | None]:
+        """Both ends as JSON has them: None where nothing is known.
+
+        >>> Interval(1.5, float("inf")).ends()
+        [1.5, None]
+        """
+        return [float(end) if math.isfinite(end) else None for end in self]
+
 
 UNKNOWN = Interval(float("-inf"), float("inf"))
 """The interval of a single observation: nothing is known about its spread."""

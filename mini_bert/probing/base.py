@@ -146,7 +146,7 @@ def difference(hits: ArrayLike, others: ArrayLike, sentences: ArrayLike) -> dict
     found = clustered_difference(first, _by_sentence(others, sentences)[0], sizes)
     return {
         "difference": found.mean,
-        "interval": [float(end) if np.isfinite(end) else None for end in found.interval],
+        "interval": found.interval.ends(),
     }
 
 

@@ -274,7 +274,7 @@ def _difference(way: str, outcomes: Mapping[str, Floats], clusters: NDArray[np.i
     """Accuracy of the model less that of a baseline, paired pair by pair."""
     ours, theirs = (np.bincount(clusters, outcomes[name]) for name in ("pll", way))
     difference = clustered_difference(ours, theirs, np.bincount(clusters))
-    ends = [end if math.isfinite(end) else None for end in difference.interval]
+    ends = difference.interval.ends()
     return {"baseline": way, "accuracy": difference.mean, "interval": ends}
 
 

@@ -169,7 +169,7 @@ def _preferred(gaps: NDArray[np.float64], clusters: NDArray[np.int64] | None = N
 
 def _mean(values: NDArray[np.float64], clusters: NDArray[np.int64]) -> dict[str, Any]:
     found = clustered_mean(*_by_cluster(values, clusters))
-    return {"value": found.mean, "interval": [end if np.isfinite(end) else None for end in found.interval]}
+    return {"value": found.mean, "interval": found.interval.ends()}
 
 
 def _by_cluster(

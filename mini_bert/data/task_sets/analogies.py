@@ -33,19 +33,16 @@ def read_analogies(path: Path) -> list[Analogy]:
     """
     questions = []
     section = ""
-    try:
-        for number, line in enumerate(Lines(path), start=1):
-            words = line.split()
-            if line.startswith(":"):
-                section = line[1:].strip()
-            elif words:
-                if len(words) != 4 or not section:
-                    raise DataError(
-                        f"{path}:{number}", got=f"{line!r:.60}", expected="four words, below a line `: section`"
-                    )
-                questions.append(Analogy(section, *words))
-    except OSError as error:
-        raise DataError(str(path), got=error.strerror or str(error), expected="a file that can be read") from error
+    for number, line in enumerate(Lines(path), start=1):
+        words = line.split()
+        if line.startswith(":"):
+            section = line[1:].strip()
+        elif words:
+            if len(words) != 4 or not section:
+                raise DataError(
+                    f"{path}:{number}", got=f"{line!r:.60}", expected="four words, below a line `: section`"
+                )
+            questions.append(Analogy(section, *words))
     if not questions:
         raise DataError(str(path), got="no question", expected="lines of four words")
     return questions

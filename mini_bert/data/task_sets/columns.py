@@ -18,19 +18,16 @@ def rows_of(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
         DataError: the file cannot be read, is not UTF-8, a line has fewer fields, or there is no line at all.
     """
     found = False
-    try:
-        for number, line in enumerate(Lines(path), start=1):
-            if not line.strip():
-                continue
-            found = True
-            fields = [field.strip() for field in line.split("\t")]
-            if len(fields) < columns:
-                raise DataError(
-                    f"{path}:{number}", got=f"{len(fields)} fields", expected=f"{columns}, with a tab between them"
-                )
-            yield number, fields[:columns]
-    except OSError as error:
-        raise DataError(str(path), got=error.strerror or str(error), expected="a file that can be read") from error
+    for number, line in enumerate(Lines(path), start=1):
+        if not line.strip():
+            continue
+        found = True
+        fields = [field.strip() for field in line.split("\t")]
+        if len(fields) < columns:
+            raise DataError(
+                f"{path}:{number}", got=f"{len(fields)} fields", expected=f"{columns}, with a tab between them"
+            )
+        yield number, fields[:columns]
     if not found:
         raise DataError(str(path), got="no line", expected=f"lines of {columns} fields")
 

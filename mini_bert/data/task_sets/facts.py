@@ -101,21 +101,16 @@ def json_lines(path: Path, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: the file cannot be read, a line is not a JSON object, or lacks one of the keys.
     """
-    try:
-        for number, line in enumerate(Lines(path), start=1):
-            if not line.strip():
-                continue
-            try:
-                value = json.loads(line)
-            except ValueError:
-                value = None
-            if not isinstance(value, dict) or not all(key in value for key in keys):
-                raise DataError(
-                    f"{path}:{number}", got=f"{line!r:.60}", expected=f"a JSON object with {', '.join(keys)}"
-                )
-            yield value
-    except OSError as error:
-        raise DataError(str(path), got=error.strerror or str(error), expected="a file that can be read") from error
+    for number, line in enumerate(Lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        if not isinstance(value, dict) or not all(key in value for key in keys):
+            raise DataError(f"{path}:{number}", got=f"{line!r:.60}", expected=f"a JSON object with {', '.join(keys)}")
+        yield value
 
 
 def _relation(name: str, known: dict[str, dict[str, Any]], patterns: tuple[str, ...], path: Path) -> Relation:

@@ -51,8 +51,6 @@ def rows_of_file(path: Path) -> list[Row]:
     try:
         for number, fields in _READERS[kind](path):
             rows.append(_row(path, number, fields))
-    except OSError as error:
-        raise DataError(str(path), got=error.strerror or str(error), expected="a file that can be read") from error
     except csv.Error as error:
         raise DataError(str(path), got=str(error), expected="a CSV file") from error
     if not rows:

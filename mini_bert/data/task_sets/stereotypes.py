@@ -55,7 +55,7 @@ def read_crows_pairs(path: Path) -> list[StereotypePair]:
         DataError: the file cannot be read so, or holds no pair.
     """
     names = ("sent_more", "sent_less", "bias_type", "stereo_antistereo")
-    rows = csv.DictReader(io.StringIO("\n".join(_lines(path)), newline=""), strict=True)
+    rows = csv.DictReader(io.StringIO("\n".join(Lines(path)), newline=""), strict=True)
     try:
         pairs = [StereotypePair(*(row[name].strip() for name in names)) for row in rows]
     except (KeyError, AttributeError, csv.Error) as error:
@@ -84,7 +84,7 @@ def read_winobias(stereotypical: Path, other: Path, kind: int) -> tuple[list[Pro
     Raises:
         DataError: a file cannot be read, or they have not the same number of lines.
     """
-    first, second = ([line for line in _lines(path) if line.strip()] for path in (stereotypical, other))
+    first, second = ([line for line in Lines(path) if line.strip()] for path in (stereotypical, other))
     if len(first) != len(second) or not first:
         raise DataError(
             str(other), got=f"{len(second)} lines", expected=f"{len(first)}, a line for each of {stereotypical}"
@@ -117,10 +117,3 @@ def winobias(split: str = "test") -> tuple[list[PronounPair], int]:
 
 def _masked(bracket: re.Match[str]) -> str:
     return "[MASK]" if bracket[1].lower() in FEMALE | MALE else bracket[1]
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return list(Lines(path))
-    except OSError as error:
-        raise DataError(str(path), got=error.strerror or str(error), expected="a file that can be read") from error

@@ -89,17 +89,14 @@ def _blocks(path: Path) -> Iterator[tuple[int, str]]:
     lines = Lines(path)
     held: list[str] = []
     first = 1
-    try:
-        for line in lines:
-            if line.strip():
-                if not held:
-                    first = lines.number
-                held.append(line)
-            elif held:
-                yield first, "\n".join(held) + "\n"
-                held = []
-    except OSError as error:
-        raise DataError(str(path), got=error.strerror or str(error), expected="a CoNLL-U file") from error
+    for line in lines:
+        if line.strip():
+            if not held:
+                first = lines.number
+            held.append(line)
+        elif held:
+            yield first, "\n".join(held) + "\n"
+            held = []
     if held:
         yield first, "\n".join(held) + "\n"
 
