@@ -63,6 +63,11 @@ VERBS = {
 DONE, CHECK_FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
+def code_of_signal(number: int) -> int:
+    """The exit code of what a signal ended, as shells have it: `INTERRUPTED` for SIGINT."""
+    return 128 + number
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Annotated, Literal
 
+from mini_bert.cli import DONE
 from mini_bert.cli.options import Flag, option
 
 
@@ -49,4 +50,4 @@ def bench(
         from mini_bert.benchmarks.tables import plain_text
 
         print(plain_text(result), end="")
-    return 0
+    return DONE

@@ -12,6 +12,7 @@ from tyro.conf import Positional, arg
 
 from mini_bert.cli import CHECK_FAILED, DONE
 from mini_bert.cli.options import Flag
+from mini_bert.cli.results import print_json, say
 
 if TYPE_CHECKING:
     from mini_bert.verification.bugs.bug import Bug
@@ -35,7 +36,7 @@ def list(*, json: Flag = False) -> int:
     from mini_bert.verification.bugs import BUGS
 
     if json:
-        _print_json([_described(bug) for bug in BUGS.values()])
+        print_json([_described(bug) for bug in BUGS.values()])
         return DONE
     width, family = max(map(len, BUGS)), ""
     for bug in BUGS.values():
@@ -60,7 +61,7 @@ def show(name: Name, *, json: Flag = False) -> int:
 
     bug = find(name)
     if json:
-        _print_json(_described(bug))
+        print_json(_described(bug))
         return DONE
     print(f"{bug.name}: {bug.title}\n")
     _print_difference(bug.difference())
@@ -89,7 +90,7 @@ def run(name: Name, *, json: Flag = False) -> int:
     from mini_bert.verification.bugs.symptom import USUAL_NOISE, gradient_errors, result_errors, seen
 
     bug = find(name)
-    _say(f"Training and checking without and with {bug.name} …")
+    say(f"Training and checking without and with {bug.name} …")
     with ThreadPoolExecutor(2) as pool:
         without, with_ = pool.map(measure, (None, bug.name))
     judgement = _judgement(bug)
@@ -99,7 +100,7 @@ def run(name: Name, *, json: Flag = False) -> int:
     if json:
         trainings = {"without": without["training"], "with": with_.get("training")}
         errors = {"gradients": _numbers(gradients), "results": _numbers(results)}
-        _print_json({"bug": _described(bug), "symptom": symptom, **trainings, **errors, "test": judgement})
+        print_json({"bug": _described(bug), "symptom": symptom, **trainings, **errors, "test": judgement})
     else:
         print(f"{bug.name}: {bug.title}\n")
         if not crashed:
@@ -117,7 +118,7 @@ def _judgement(bug: Bug) -> dict[str, Any] | None:
 
     if not tests_are_here():
         return None
-    _say(f"Running {bug.caught_by} without and with it …")
+    say(f"Running {bug.caught_by} without and with it …")
     with ThreadPoolExecutor(2) as pool:
         clean, wrong = pool.map(lambda name: run_tests(name, bug.caught_by), (None, bug.name))
     fails, passes = bug.caught_by in wrong.failed, clean.passed == 1 and not clean.failed
@@ -206,13 +207,3 @@ def _numbers(errors: Errors) -> dict[str, Any]:
 def _wrapped(text: str) -> str:
     width = min(100, shutil.get_terminal_size().columns - 2)
     return textwrap.fill(text, width, initial_indent="  ", subsequent_indent="  ")
-
-
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
-
-
-def _print_json(value: object) -> None:
-    import json
-
-    print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
+from mini_bert.cli import DONE
 from mini_bert.cli.models import open_model
 from mini_bert.cli.options import Flag
 from mini_bert.cli.texts import tell_what_is_cut, texts_or_lines
@@ -47,7 +48,7 @@ def classify(
     found = stable_softmax(outputs) if classes else outputs
     for text, one in zip(given, found, strict=True):
         print(_as_json(text, one, classes) if json else _as_text(text, one, classes))
-    return 0
+    return DONE
 
 
 def _as_text(text: str, found: NDArray[np.floating], classes: tuple[str, ...]) -> str:

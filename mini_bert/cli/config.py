@@ -8,6 +8,7 @@ from tyro.conf import Positional, arg
 
 from mini_bert.cli import BAD_INPUT, CHECK_FAILED, DONE
 from mini_bert.cli.options import ConfigOptions, Flag
+from mini_bert.cli.results import print_json
 from mini_bert.errors import InvalidInputError
 
 Compared = Positional[Annotated[str, arg(metavar="PRESET|FILE|RUN", help_behavior_hint="")]]
@@ -46,7 +47,7 @@ def show(
             for name, value in settings.items():
                 origin = origins_of.get(f"{section}.{name}")
                 settings[name] = {"value": value, "origin": str(origin or "default")}
-    _print_json(values)
+    print_json(values)
     return DONE
 
 
@@ -71,7 +72,7 @@ def diff(one: Compared, other: Compared, *, json: Flag = False) -> int:
     found = differences(*(resolve([configuration_of(name)]) for name in (one, other)))
     origins = [tuple(str(origin or "default") for origin in difference.origins) for difference in found]
     if json:
-        _print_json(
+        print_json(
             [
                 {"setting": difference.setting, "values": difference.values, "origins": origins}
                 for difference, origins in zip(found, origins, strict=True)
@@ -110,7 +111,7 @@ def validate(files: Files, *, json: Flag = False) -> int:
         raise InvalidInputError("FILE", got="none", expected="configuration files")
     problems = {file: problems_of(file) for file in files}
     if json:
-        _print_json(problems)
+        print_json(problems)
     else:
         for file, messages in problems.items():
             print(f"{file}: {f'{len(messages)} problems' if len(messages) > 1 else 'a problem' if messages else 'OK'}")
@@ -131,9 +132,3 @@ def presets() -> int:
     for name in preset_names():
         print(f"{name:<22}  {preset_purpose(name)}")
     return DONE
-
-
-def _print_json(value: object) -> None:
-    import json
-
-    print(json.dumps(value, indent=2, ensure_ascii=False))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
+from mini_bert.cli import DONE
 from mini_bert.cli.models import find_model
 from mini_bert.cli.options import Flag, option
 from mini_bert.errors import InvalidInputError
@@ -79,7 +80,7 @@ def convert(
         _print(facts)
     if model.tokenizer is None:
         print("mini-bert convert: no tokenizer; the model reads ids, not text.", file=sys.stderr)
-    return 0
+    return DONE
 
 
 def _facts(model: MiniBERT, origin: Origin, held: str, out: Path, dtype: str) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from mini_bert.cli import BAD_INPUT, DONE
 from mini_bert.cli.options import Flag
+from mini_bert.cli.results import print_json
 from mini_bert.data import sources
 from mini_bert.errors import ChecksumError, DataError
 
@@ -29,15 +31,15 @@ def list(*, json: Flag = False) -> int:
         json: as JSON.
     """
     if json:
-        _print_json([sources.describe(name) for name in sources.SOURCES])
-        return 0
+        print_json([sources.describe(name) for name in sources.SOURCES])
+        return DONE
     width = max(map(len, sources.SOURCES))
     for kind, heading in {"corpus": "Corpora", "tasks": "Task sets", "vocabulary": "Vocabularies"}.items():
         print(f"{heading}:")
         for source in sources.SOURCES.values():
             if source.kind == kind:
                 print(f"  {source.name:<{width}}  {_size(source.bytes):>8}  {_presence(source):<7}  {source.title}")
-    return 0
+    return DONE
 
 
 def fetch(names: Names) -> int:
@@ -57,7 +59,7 @@ def fetch(names: Names) -> int:
             print(f"{name}: {len(source.files)} files, {_size(source.bytes)}, {source.licence}", file=sys.stderr)
         for path in sources.fetch(name):
             print(path)
-    return 0
+    return DONE
 
 
 def verify(names: Names = ()) -> int:
@@ -81,7 +83,7 @@ def verify(names: Names = ()) -> int:
             wrong += 1
         else:
             print(f"{name}: {len(paths)} files as they should be")
-    return 2 if wrong else 0
+    return BAD_INPUT if wrong else DONE
 
 
 def describe(name: Name, *, sentences: int = 3, json: Flag = False) -> int:
@@ -98,8 +100,8 @@ def describe(name: Name, *, sentences: int = 3, json: Flag = False) -> int:
     """
     source = sources.lookup(name)
     if json:
-        _print_json(sources.describe(name))
-        return 0
+        print_json(sources.describe(name))
+        return DONE
     print(f"{source.name}: {source.title}\n  licence  {source.licence}")
     if source.files:
         print(f"  files    {len(source.files)}, {_size(source.bytes)}, here: {_presence(source)}")
@@ -112,7 +114,7 @@ def describe(name: Name, *, sentences: int = 3, json: Flag = False) -> int:
         print(f"\n  {document.name} begins:")
         for sentence in islice(document.sentences, sentences):
             print(f"    {sentence}")
-    return 0
+    return DONE
 
 
 def _presence(source: sources.Source) -> str:
@@ -123,9 +125,3 @@ def _presence(source: sources.Source) -> str:
 
 def _size(bytes: int) -> str:
     return f"{bytes / 1e6:,.1f} MB" if bytes else ""
-
-
-def _print_json(value: object) -> None:
-    import json
-
-    print(json.dumps(value, indent=2, ensure_ascii=False))

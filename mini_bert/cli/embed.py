@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from mini_bert.atomic_files import require_place
+from mini_bert.cli import DONE
 from mini_bert.cli.models import find_model
 from mini_bert.cli.texts import lines_of_file, tell_what_is_cut, texts_or_lines
 from mini_bert.errors import InvalidInputError
@@ -91,7 +92,7 @@ def embed(
             print(_as_json(text, vectors[number], found[number]))
         elif found[number] or out is None:
             print("\n" * (number > 0) + _as_text(text, vectors[number], found[number]))
-    return 0
+    return DONE
 
 
 def _as_text(text: str, vector: NDArray[np.floating], near: Sequence[tuple[str, float]]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from mini_bert.cli import CHECK_FAILED, DONE, INTERRUPTED
+from mini_bert.cli import CHECK_FAILED, DONE, code_of_signal
 from mini_bert.cli.models import find_model, trained_by
 from mini_bert.cli.options import ConfigOptions, Flag, option, refuse_beside
 from mini_bert.cli.results import print_result
@@ -102,7 +101,7 @@ def evaluate(
             _require_something(result)
     except Interrupted as stopped:
         print("\nStopped; all is saved. The same command goes on.", file=sys.stderr)
-        return INTERRUPTED if stopped.signal == signal.SIGINT else 128 + stopped.signal
+        return code_of_signal(stopped.signal)
     print_result(result, **form)
     return DONE
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
+from mini_bert.cli import DONE
 from mini_bert.cli.models import FILLS_NO_MASKS, open_model
 from mini_bert.cli.texts import texts_or_lines
 from mini_bert.model.shipped import DEFAULT
@@ -48,7 +49,7 @@ def fill_mask(
     for number, text in enumerate(texts_or_lines(texts)):
         masks = bert.fill_mask(text, top_k=top_k)
         print(as_json(text, masks) if json else "\n" * (number > 0) + as_text(text, masks))
-    return 0
+    return DONE
 
 
 def as_text(text: str, masks: Sequence[Sequence[Prediction]]) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from mini_bert.cli import DONE, INTERRUPTED
+from mini_bert.cli import DONE, code_of_signal
 from mini_bert.cli.models import find_model
 from mini_bert.cli.options import ConfigOptions, Flag, beginning_from, option, refuse_beside
 from mini_bert.cli.results import command, print_result
@@ -108,7 +107,7 @@ def finetune(
             f"\nStopped; all is saved in {stopped.run}\nGo on with the same command and --run {name} --resume auto",
             file=sys.stderr,
         )
-        return INTERRUPTED if stopped.signal == signal.SIGINT else 128 + stopped.signal
+        return code_of_signal(stopped.signal)
     print_result(result, json=json)
     if not json and not forgetting:
         best = result["arms"][0]["trials"][0]["run"]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import signal
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from mini_bert.cli import DONE, INTERRUPTED
+from mini_bert.cli import DONE, code_of_signal
 from mini_bert.cli.options import ConfigOptions, Flag, beginning_from, option
 from mini_bert.cli.results import command, print_result
 
@@ -85,7 +84,7 @@ def _train_and_show(config: Config, ranks: Ranks, *, json: bool) -> int:
             ranks=ranks,
         )
     if display is None:
-        return _interrupted_code(result) if result.interrupted else DONE
+        return code_of_signal(result.signal) if result.signal is not None else DONE
     if result.interrupted:
         return _interrupted(result, config)
     if "mlm" not in result.model.config.heads:
@@ -135,17 +134,14 @@ def _resumed_config(options: ConfigOptions, resume: str) -> str | None:
 
 
 def _interrupted(result: PretrainResult, config: Config) -> int:
+    assert result.signal is not None
     where = f" --run.directory {config.run.directory}" if config.run.directory != "runs" else ""
     print(
         f"\nStopped after step {result.step:,} of {result.steps:,}; all is saved in {result.checkpoint}\n"
         f"Go on with: {command()} pretrain --run {result.run.name}{where} --resume auto",
         file=sys.stderr,
     )
-    return _interrupted_code(result)
-
-
-def _interrupted_code(result: PretrainResult) -> int:
-    return INTERRUPTED if result.signal == signal.SIGINT else 128 + (result.signal or 0)
+    return code_of_signal(result.signal)
 
 
 def _print_clozes(clozes: list[dict[str, Any]]) -> None:

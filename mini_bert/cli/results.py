@@ -1,4 +1,4 @@
-"""Printing: tables that suit standard output, and commands that can be copied."""
+"""Printing: results in the form that suits, messages beside them, and commands that can be copied."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ def print_result(result: Mapping[str, Any], *, json: bool = False, markdown: boo
     if len(asked) > 1:
         raise InvalidInputError(" ".join(f"--{name}" for name in asked), got="several forms", expected="one of them")
     if json:
-        import json as json_format
-
-        print(json_format.dumps(result, indent=2, ensure_ascii=False))
+        print_json(result)
         return
     from mini_bert.reports.pages import tables
 
@@ -41,6 +39,18 @@ def print_result(result: Mapping[str, Any], *, json: bool = False, markdown: boo
         if part["kind"] != "progression" or console.width >= _WIDE:
             for table in tables(part):
                 console.print(table.rich())
+
+
+def print_json(value: object) -> None:
+    """Plain values as JSON; what JSON has no form for, such as a path, as its text."""
+    import json
+
+    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def say(message: str) -> None:
+    """A line on standard error, at once."""
+    print(message, file=sys.stderr, flush=True)
 
 
 def command() -> str:

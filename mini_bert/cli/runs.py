@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 
 from mini_bert.cli import CHECK_FAILED, DONE
 from mini_bert.cli.options import Flag, option
+from mini_bert.cli.results import print_json
 from mini_bert.errors import InvalidInputError
 
 Name = Positional[Annotated[str, arg(metavar="NAME")]]
@@ -33,7 +34,7 @@ def list(*, directory: Directory = "runs", json: Flag = False) -> int:
 
     found = summaries(Path(directory))
     if json:
-        _print_json([as_json(run) for run in found])
+        print_json([as_json(run) for run in found])
     elif found:
         print(overview(found, Path(directory)).plain(), end="")
     else:
@@ -58,7 +59,7 @@ def show(name: Name, *, directory: Directory = "runs", json: Flag = False) -> in
 
     known = details(find_run(name, Path(directory)))
     if json:
-        _print_json(known)
+        print_json(known)
         return DONE
     print(heading(known))
     if curve := sparkline([loss for _, loss in known["train_losses"]], 60):
@@ -109,7 +110,7 @@ def verify(names: Names = (), *, directory: Directory = "runs", json: Flag = Fal
                 said = f"WRONG: {finding.problem}" if finding.problem else finding.note or "as it should be"
                 print(f"  {finding.subject:<20}  {said}", flush=True)
     if json:
-        _print_json(found)
+        print_json(found)
     wrong = sum(bool(finding["problem"]) for findings in found.values() for finding in findings)
     looked_at = sum(map(len, found.values()))
     if not json:
@@ -151,7 +152,7 @@ def prune(
     plans = {run: prunable(run, keep, keep_every) for run in runs}  # all are refused before any is touched
     gone = {run: plan if dry_run else prune_run(run, keep, keep_every) for run, plan in plans.items()}
     if json:
-        _print_json(
+        print_json(
             {
                 run.name: {
                     "removed": [str(path) for path in [*plan.checkpoints, *plan.leavings]],
@@ -173,9 +174,3 @@ def _progress(at: str = "", what: str = "") -> None:
     """A line that is written over, on a terminal."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{at} {what} …" if at else "\r\x1b[K", end="", file=sys.stderr, flush=True)
-
-
-def _print_json(value: object) -> None:
-    import json
-
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))

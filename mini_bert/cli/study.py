@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
-from mini_bert.cli import CHECK_FAILED, DONE, INTERRUPTED
+from mini_bert.cli import CHECK_FAILED, DONE, code_of_signal
 from mini_bert.cli.options import Flag, option
+from mini_bert.cli.results import print_json, print_result, say
 from mini_bert.errors import DataError, InvalidInputError, nearest
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def list(*, json: Flag = False) -> int:
 
     studies = [read_study(name) for name in study_names()]
     if json:
-        _print_json([study.to_dict() for study in studies])
+        print_json([study.to_dict() for study in studies])
         return DONE
     rows = tuple(
         (study.name, f"{len(all_pieces(study))}", budget(study.to_dict()), study.question) for study in studies
@@ -84,11 +85,11 @@ def clock(
         session = opened(read, Path("runs/studies"), _result_file(read.name, out), progress=progress)
     if again:
         session.result = session.result.model_copy(update={"clock": None})
-    clock_study(session, threads=threads, say=_say)
+    clock_study(session, threads=threads, say=say)
     found = session.result
     assert found.clock is not None
     if json:
-        _print_json(found.clock.model_dump(mode="json"))
+        print_json(found.clock.model_dump(mode="json"))
         return DONE
     print(clock_table(found.model_dump(mode="json")).plain(), end="")
     return DONE
@@ -138,12 +139,12 @@ def run(
             threads=threads,
             keep=keep,
             report=_Progress(),
-            say=_say,
+            say=say,
             progress=progress,
         )
     if outcome.signal is not None:
         print(f"\nStopped; the same command goes on. What is there: {file}", file=sys.stderr)
-        return INTERRUPTED if outcome.signal == 2 else 128 + outcome.signal
+        return code_of_signal(outcome.signal)
     _print(outcome.result.model_dump(mode="json"), json=json)
     print(f"\nThe result is in {file}", file=sys.stderr)
     failed = [trial for trial in outcome.result.trials if trial.status == "failed"]
@@ -211,9 +212,9 @@ class _Progress:
             found = f"loss {number(ended.loss)}" if ended.loss is not None else ended.status
             if ended.first_below is not None:
                 found = f"below after {ended.first_below:,} steps"
-            _say(f"{ended.piece}, seed {ended.seed}: {found}. {at}")
+            say(f"{ended.piece}, seed {ended.seed}: {found}. {at}")
         elif status.running:
-            _say(f"{at}; now: {'; '.join(status.running)}")
+            say(f"{at}; now: {'; '.join(status.running)}")
         self._next_line = now + _SECONDS_BETWEEN_LINES
 
 
@@ -226,21 +227,10 @@ def _result_file(name: str, out: str) -> Path:
     return Path(out) / f"{Path(name).name.removesuffix('.yaml').removesuffix('.json')}.json"
 
 
-def _say(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
-
-
 def _print(result: dict[str, Any], *, json: bool, markdown: bool = False) -> None:
-    from mini_bert.cli.results import print_result
     from mini_bert.reports.study import study_block
 
     if markdown and not json:
         print(study_block(result), end="")
     else:
         print_result(result, json=json, markdown=markdown)
-
-
-def _print_json(value: object) -> None:
-    import json
-
-    print(json.dumps(value, indent=2, ensure_ascii=False))

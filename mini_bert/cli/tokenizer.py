@@ -8,6 +8,7 @@ from typing import Annotated
 
 from tyro.conf import Positional, arg
 
+from mini_bert.cli import DONE
 from mini_bert.cli.options import ConfigOptions, Flag, option
 from mini_bert.cli.texts import texts_or_lines
 
@@ -39,7 +40,7 @@ def train(
     print(f"{corpus.tokenizer.vocab_size:,} pieces in {Path(out)}")
     tokens = corpus.train.n_tokens + corpus.held_out.n_tokens
     print(f"The texts are {tokens:,} pieces long. Try: mini-bert tokenizer encode {out} 'a text'", file=sys.stderr)
-    return 0
+    return DONE
 
 
 def encode(tokenizer: Tokenizer, texts: Texts = (), *, json: Flag = False) -> int:
@@ -64,7 +65,7 @@ def encode(tokenizer: Tokenizer, texts: Texts = (), *, json: Flag = False) -> in
         else:
             print(" ".join(encoding.tokens))
             print(" ".join(map(str, encoding.ids)))
-    return 0
+    return DONE
 
 
 def explain(tokenizer: Tokenizer, texts: Texts = ()) -> int:
@@ -80,7 +81,7 @@ def explain(tokenizer: Tokenizer, texts: Texts = ()) -> int:
     wordpiece = _load(tokenizer)
     for text in texts_or_lines(texts):
         print(wordpiece.explain(text))
-    return 0
+    return DONE
 
 
 def _load(tokenizer: str):  # type: ignore[no-untyped-def]

@@ -46,33 +46,14 @@ from mini_bert.optim.optimizer import OPTIMIZERS, OptimizerState, zeros
 from mini_bert.training.checkpoint_folders import (
     FOLDER,
     STATE_NAME,
-    Newest,
-    checkpoints,
     give_name,
-    newest_verified,
     pointed_to,
-    remove_stale,
     rotate,
-    step_of,
     temporary,
     verified,
 )
 from mini_bert.training.layout import layout_of
 from mini_bert.training.step import TrainingState
-
-__all__ = [
-    "Newest",
-    "Restored",
-    "checkpoints",
-    "environment",
-    "load_checkpoint",
-    "model_and_optimizer_sha256",
-    "newest_verified",
-    "pointed_to",
-    "remove_stale",
-    "save_checkpoint",
-    "step_of",
-]
 
 OPTIMIZER_NAME = "optimizer.safetensors"
 

@@ -16,8 +16,8 @@ from mini_bert.errors import NonFiniteError, StorageError
 from mini_bert.model.bert import MiniBERT
 from mini_bert.training import run_manifest
 from mini_bert.training.allocator import give_freed_memory_back
-from mini_bert.training.checkpoint import model_and_optimizer_sha256, newest_verified
-from mini_bert.training.checkpoint_folders import retire_newer
+from mini_bert.training.checkpoint import model_and_optimizer_sha256
+from mini_bert.training.checkpoint_folders import newest_verified, retire_newer
 from mini_bert.training.course import Course, Good
 from mini_bert.training.forecast import Forecast
 from mini_bert.training.health import Remedy, incident, incident_text, not_finite_in

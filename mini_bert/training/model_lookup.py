@@ -7,7 +7,7 @@ from pathlib import Path
 from mini_bert.errors import CheckpointError, nearest
 from mini_bert.interop import hub
 from mini_bert.model.shipped import shipped_model, shipped_models
-from mini_bert.training.checkpoint import newest_verified
+from mini_bert.training.checkpoint_folders import newest_verified
 
 CHOSEN = "model"
 """The folder, in a fine-tuning's run, of the model as it was after the best epoch."""

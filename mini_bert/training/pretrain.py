@@ -27,7 +27,7 @@ from mini_bert.config.schema import Config
 from mini_bert.data.tokens import TokenCorpus, open_tokens
 from mini_bert.errors import ConfigError, nearest
 from mini_bert.model.tasks import with_task_heads
-from mini_bert.training.checkpoint import remove_stale
+from mini_bert.training.checkpoint_folders import remove_stale
 from mini_bert.training.course import Course, from_checkpoint, from_nothing
 from mini_bert.training.forecast import forecast
 from mini_bert.training.journal import Journal

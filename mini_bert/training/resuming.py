@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from mini_bert.config.schema import Config, HealthConfig
 from mini_bert.errors import CheckpointError, ConfigError, DataError
 from mini_bert.interop import manifest
-from mini_bert.training.checkpoint import checkpoints, newest_verified, step_of
+from mini_bert.training.checkpoint_folders import checkpoints, newest_verified, step_of
 from mini_bert.training.material import Material
 
 _WITHOUT_EFFECT = {

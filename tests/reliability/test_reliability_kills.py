@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mini_bert.training.checkpoint import checkpoints
+from mini_bert.training.checkpoint_folders import checkpoints
 from mini_bert.verification.reliability import kills
 from mini_bert.verification.reliability.promise import Scale
 

@@ -11,7 +11,7 @@ import pytest
 from mini_bert.errors import ConfigError, StorageError
 from mini_bert.model.bert import MiniBERT
 from mini_bert.training import milestones as module
-from mini_bert.training.checkpoint import checkpoints
+from mini_bert.training.checkpoint_folders import checkpoints
 from mini_bert.training.first_model import first_model
 from mini_bert.training.milestones import milestones
 from mini_bert.training.pretrain import pretrain

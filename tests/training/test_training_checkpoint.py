@@ -17,15 +17,8 @@ from mini_bert.errors import CheckpointError, MiniBertError, StorageError
 from mini_bert.interop import manifest
 from mini_bert.model.bert import MiniBERT
 from mini_bert.training import checkpoint_folders
-from mini_bert.training.checkpoint import (
-    checkpoints,
-    load_checkpoint,
-    model_and_optimizer_sha256,
-    newest_verified,
-    pointed_to,
-    remove_stale,
-    save_checkpoint,
-)
+from mini_bert.training.checkpoint import load_checkpoint, model_and_optimizer_sha256, save_checkpoint
+from mini_bert.training.checkpoint_folders import checkpoints, newest_verified, pointed_to, remove_stale
 from mini_bert.training.model_lookup import find_model
 from mini_bert.training.ownership import this_process
 

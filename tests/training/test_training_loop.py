@@ -12,7 +12,7 @@ import pytest
 
 from mini_bert.training import journal as journal_module
 from mini_bert.training import loop
-from mini_bert.training.checkpoint import checkpoints, pointed_to
+from mini_bert.training.checkpoint_folders import checkpoints, pointed_to
 from mini_bert.training.health import PASSED_OVER
 from mini_bert.training.metrics_log import read_metrics
 from mini_bert.training.pretrain import pretrain

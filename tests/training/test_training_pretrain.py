@@ -24,7 +24,8 @@ from mini_bert.errors import (
 )
 from mini_bert.training import checkpoint as checkpoint_module
 from mini_bert.training import loop
-from mini_bert.training.checkpoint import checkpoints, load_checkpoint, pointed_to
+from mini_bert.training.checkpoint import load_checkpoint
+from mini_bert.training.checkpoint_folders import checkpoints, pointed_to
 from mini_bert.training.metrics_log import read_metrics
 from mini_bert.training.parallel import ShardPool
 from mini_bert.training.phases import LEARNING_FREQUENCIES

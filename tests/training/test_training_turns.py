@@ -14,7 +14,8 @@ import pytest
 from mini_bert.data.batches import BatchStream
 from mini_bert.errors import NonFiniteError, StorageError
 from mini_bert.training import loop
-from mini_bert.training.checkpoint import checkpoints, load_checkpoint, pointed_to
+from mini_bert.training.checkpoint import load_checkpoint
+from mini_bert.training.checkpoint_folders import checkpoints, pointed_to
 from mini_bert.training.metrics_log import MetricsLog, read_metrics
 from mini_bert.training.pretrain import pretrain
 from mini_bert.training.report import Report

@@ -17,7 +17,8 @@ from pathlib import Path
 from mini_bert.errors import CheckpointError
 from mini_bert.interop import manifest
 from mini_bert.random_streams import RandomStream
-from mini_bert.training.checkpoint import load_checkpoint, newest_verified
+from mini_bert.training.checkpoint import load_checkpoint
+from mini_bert.training.checkpoint_folders import newest_verified
 from mini_bert.verification.reliability.promise import Experiment, Outcome, Scale
 from mini_bert.verification.reliability.small_state import change, save, small_state
 from mini_bert.verification.reliability.subject import STEPS, Subject

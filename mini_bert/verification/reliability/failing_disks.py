@@ -22,7 +22,7 @@ from typing import Any
 from unittest import mock
 
 from mini_bert.errors import MiniBertError, StorageError
-from mini_bert.training.checkpoint import checkpoints, newest_verified, remove_stale
+from mini_bert.training.checkpoint_folders import checkpoints, newest_verified, remove_stale
 from mini_bert.verification.reliability.promise import Experiment, Outcome, Scale
 from mini_bert.verification.reliability.small_state import change, save, small_state
 from mini_bert.verification.reliability.subject import Subject

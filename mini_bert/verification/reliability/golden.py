@@ -25,7 +25,8 @@ import numpy as np
 from mini_bert.atomic_files import replace_file
 from mini_bert.interop.manifest import FORMAT_VERSION
 from mini_bert.random_streams import RandomStream
-from mini_bert.training.checkpoint import checkpoints, load_checkpoint, model_and_optimizer_sha256
+from mini_bert.training.checkpoint import load_checkpoint, model_and_optimizer_sha256
+from mini_bert.training.checkpoint_folders import checkpoints
 from mini_bert.verification.reliability.promise import Experiment, Outcome, Scale
 from mini_bert.verification.reliability.subject import SETTINGS, write_corpus
 

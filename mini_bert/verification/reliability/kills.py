@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 
 from mini_bert.errors import CheckpointError
 from mini_bert.random_streams import RandomStream
-from mini_bert.training.checkpoint import checkpoints, load_checkpoint, newest_verified, step_of
+from mini_bert.training.checkpoint import load_checkpoint
+from mini_bert.training.checkpoint_folders import checkpoints, newest_verified, step_of
 from mini_bert.verification.reliability import subject as subject_module
 from mini_bert.verification.reliability.promise import Experiment, Outcome, Scale
 from mini_bert.verification.reliability.subject import Subject, losses

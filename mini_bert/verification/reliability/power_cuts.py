@@ -16,13 +16,8 @@ from typing import NamedTuple
 
 from mini_bert.errors import MiniBertError
 from mini_bert.random_streams import RandomStream
-from mini_bert.training.checkpoint import (
-    load_checkpoint,
-    model_and_optimizer_sha256,
-    newest_verified,
-    remove_stale,
-    step_of,
-)
+from mini_bert.training.checkpoint import load_checkpoint, model_and_optimizer_sha256
+from mini_bert.training.checkpoint_folders import newest_verified, remove_stale, step_of
 from mini_bert.verification.reliability.promise import Experiment, Outcome, Scale
 from mini_bert.verification.reliability.recorded_disk import Change, Disk, Tree, read_tree, recording, write_tree
 from mini_bert.verification.reliability.small_state import change, save, small_state

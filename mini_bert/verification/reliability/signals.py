@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mini_bert.random_streams import RandomStream
-from mini_bert.training.checkpoint import newest_verified, step_of
+from mini_bert.training.checkpoint_folders import newest_verified, step_of
 from mini_bert.verification.reliability.promise import Experiment, Outcome, Scale
 from mini_bert.verification.reliability.subject import STEPS, Ended, Subject, losses
 
