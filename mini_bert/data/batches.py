@@ -91,7 +91,7 @@ class BatchStream:
             )
 
     def epoch(self, step: int) -> int:
-        """The epoch, from 0, of the first row of a batch; with a curriculum, how often as many rows were drawn."""
+        """The epoch, from 0, of the first row of a batch; with a curriculum, rows drawn before by rows of an epoch."""
         return step // self.steps_per_epoch if self._bucketed else step * self.batch_size // self.rows_per_epoch
 
     def row_numbers(self, step: int) -> NDArray[np.int64]:

@@ -207,7 +207,7 @@ _EMPTY_BRACKETS = re.compile(r" ?\([\s,;]*\)")
 
 def read_wikiextractor(path: Path) -> Iterator[Passage]:
     """WikiExtractor blocks without tags and title line; articles under 100 words are stubs and left out."""
-    name, body = "", [""][:0]
+    name, body = "", list[str]()
     for line in Lines(path):
         if opening := _DOC.match(line):
             name, body = f"{opening[1]} {html.unescape(opening[2])}", []
@@ -242,7 +242,7 @@ _TITLE = re.compile(r"^ = ([^=].*[^=]) = $")
 
 def read_wikitext(path: Path) -> Iterator[Passage]:
     """WikiText: an article a document, headings kept as short paragraphs; `<unk>` becomes the word `unk`."""
-    name, body = "", [""][:0]
+    name, body = "", list[str]()
     for line in Lines(path):
         if title := _TITLE.match(line):
             if body:

@@ -83,7 +83,7 @@ class _Worker:
                 self._process.wait(timeout=1)
             code = self._process.returncode
             raise DataError(
-                "tokenising",
+                "reading the texts",
                 got=f"a worker process that ended (exit code {code})",
                 expected="a result",
                 advice="It may have run out of memory. What is done is kept: start again, and it goes on.",

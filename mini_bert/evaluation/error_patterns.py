@@ -44,7 +44,7 @@ def error_patterns(outputs: NDArray[np.float64], examples: LabelledSet, tokenize
         words = text.split()
         lengths.append(len(words))
         pieces.append(len(tokenizer.encode_ids(text)) / len(words))
-        negated.append(bool(has_negation(text)))
+        negated.append(has_negation(text))
     goodness = _goodness(outputs, examples)
     groups = [
         *_thirds("length", lengths, _PARTS, goodness),

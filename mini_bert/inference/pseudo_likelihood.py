@@ -22,7 +22,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from mini_bert.machine import available_cores
 if TYPE_CHECKING:
     from mini_bert.data.work import Progress
     from mini_bert.model.bert import MiniBERT
+    from mini_bert.text.wordpiece import WordPiece
 
 _PLACES_AT_ONCE = 1 << 15
 """Rows laid out at a time: 8 MiB at T = 64. Each thread has 11 MiB of logits beside them at 12 pieces a row."""
@@ -56,17 +57,6 @@ class Scored(NamedTuple):
     """Hide also what follows within the word (PLL.3)."""
 
 
-class _Framing(Protocol):
-    """What is needed of a tokenizer."""
-
-    cls_id: int
-    sep_id: int
-    mask_id: int
-
-    @property
-    def continuation(self) -> NDArray[np.bool_]: ...
-
-
 class _Rows(NamedTuple):
     """Rows of one length, with one question each."""
 
@@ -82,16 +72,14 @@ def pseudo_log_likelihoods(
     model: MiniBERT,
     texts: Sequence[Scored],
     *,
-    tokenizer: _Framing | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> list[NDArray[np.float64]]:
     """log p of the pieces of each text in nats, one vector a text, in the order of its places.
 
     Args:
-        model: with an MLM head.
+        model: with an MLM head and a tokenizer.
         texts: any number, in any order; memory is bounded whatever their number.
-        tokenizer: which ids frame and hide, and which go on with a word; None: the model's.
         threads: worker threads; they change the time, never the result.
         progress: told how many texts are done.
 
@@ -102,8 +90,8 @@ def pseudo_log_likelihoods(
     """
     from threadpoolctl import threadpool_limits
 
-    framing = tokenizer or model.tokenizer
-    if framing is None:
+    tokenizer = model.tokenizer
+    if tokenizer is None:
         raise InvalidInputError("tokenizer", got="a model without one", expected="a tokenizer")
     if threads is not None and threads < 1:
         raise InvalidInputError("threads", got=threads, expected="a positive number")
@@ -115,7 +103,7 @@ def pseudo_log_likelihoods(
     told("pseudo-likelihoods", 0, len(texts))
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads or available_cores()) as executor:
         for numbers in _groups(texts, body):
-            parts = [_rows(number, texts[number], framing, body, model.config.vocab_size) for number in numbers]
+            parts = [_rows(number, texts[number], tokenizer, body, model.config.vocab_size) for number in numbers]
             log_p = _log_probabilities(model, _Rows(*map(np.concatenate, zip(*parts, strict=True))), executor)
             ends = np.cumsum([len(part.places) for part in parts])
             for number, answer in zip(numbers, np.split(log_p, ends[:-1]), strict=True):
@@ -144,11 +132,11 @@ def _groups(texts: Sequence[Scored], body: int) -> Iterator[list[int]]:
             yield group
 
 
-def _rows(number: int, text: Scored, framing: _Framing, body: int, vocab_size: int) -> _Rows:
+def _rows(number: int, text: Scored, tokenizer: WordPiece, body: int, vocab_size: int) -> _Rows:
     """The rows of one text."""
     pieces = np.asarray(text.pieces, np.int64)
     n = len(pieces)
-    known = vocab_size if not text.within_word else min(vocab_size, len(framing.continuation))
+    known = vocab_size if not text.within_word else min(vocab_size, len(tokenizer.continuation))
     if n and not (pieces.min() >= 0 and pieces.max() < known):
         worst = pieces[(pieces < 0) | (pieces >= known)][0]
         raise InvalidInputError(f"texts[{number}]", got=f"id {worst}", expected=f"ids from 0 to {known - 1}")
@@ -157,14 +145,14 @@ def _rows(number: int, text: Scored, framing: _Framing, body: int, vocab_size: i
         raise InvalidInputError(
             f"texts[{number}].places", got=f"{places.min()} to {places.max()}", expected=f"places in {n} pieces"
         )
-    ends = _word_ends(framing.continuation[pieces])[places] if text.within_word else places + 1
+    ends = _word_ends(tokenizer.continuation[pieces])[places] if text.within_word else places + 1
     length = min(n, body)
     starts = np.clip(places - length // 2, 0, n - length)
     seen = starts[:, None] + np.arange(length)
     ids = np.empty((len(places), length + 2), np.int32)
-    ids[:, 0], ids[:, -1] = framing.cls_id, framing.sep_id
+    ids[:, 0], ids[:, -1] = tokenizer.cls_id, tokenizer.sep_id
     hidden = (seen >= places[:, None]) & (seen < ends[:, None])
-    ids[:, 1:-1] = np.where(hidden, framing.mask_id, pieces[seen])
+    ids[:, 1:-1] = np.where(hidden, tokenizer.mask_id, pieces[seen])
     return _Rows(ids, places - starts + 1, pieces[places])
 
 

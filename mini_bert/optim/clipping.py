@@ -51,8 +51,8 @@ def clip(
         gradients: [N] sums; changed in place by the kinds `layer` and `adaptive`, where a norm is too large.
         parameters: [N] the vector θ, read by `adaptive`.
         layout: the tensors in both; read by `layer` and `adaptive`.
-        kind: `global`, `layer` (embeddings, each block, and what stands on them), `adaptive` (each unit below
-            the answers), or `none`.
+        kind: `global`, `layer` (embeddings, each block, and what stands on them), `adaptive` (each unit, but for
+            the tensors that answers are made with), or `none`.
         divisor: how many items were summed.
         max_norm: the largest norm of the mean gradient, or of a layer's part.
         adaptive: λ, the largest norm of a unit's mean gradient as a share of its weights' norm.

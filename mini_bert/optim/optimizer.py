@@ -154,7 +154,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
 
 
 def vector_layouts(layout: Layout, name: str = "adamw", around: Sequence[str] = ()) -> dict[str, Layout]:
-    """Name and layout of each vector that is kept, in order.
+    """Name and layout of each vector that is kept, in order; `around` adds `slow`, `average` or both.
 
     Raises:
         InvalidInputError: there is no such optimiser.

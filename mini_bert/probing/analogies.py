@@ -56,7 +56,7 @@ def probe_analogies(model: MiniBERT, questions: Sequence[Analogy] | None = None)
     places_Q4 = np.searchsorted(candidates, ids_Q4)
     hits = solved(model.parameters["token_embeddings"][candidates], places_Q4)
     first = solved(untrained_like(model).parameters["token_embeddings"][candidates], places_Q4)
-    hits |= {f"untrained, {name}": values for name, values in first.items() if name == "3CosAdd"}
+    hits["untrained, 3CosAdd"] = first["3CosAdd"]
     sections = list(dict.fromkeys(question.section for question in questions))
     groups = {"all": [True] * len(asked)}
     groups |= {
@@ -64,9 +64,8 @@ def probe_analogies(model: MiniBERT, questions: Sequence[Analogy] | None = None)
         for name, grammar in (("knowledge", False), ("grammar", True))
     }
     groups |= {name: [question.section == name for question in asked] for name in sections}
-    of = {name: len(questions) for name in ("all",)}
-    of |= {"grammar": sum(question.grammatical for question in questions)}
-    of |= {"knowledge": of["all"] - of["grammar"]}
+    grammatical = sum(question.grammatical for question in questions)
+    of = {"all": len(questions), "grammar": grammatical, "knowledge": len(questions) - grammatical}
     of |= {name: sum(question.section == name for question in questions) for name in sections}
     pairs = np.unique([f"{q.section} {q.a} {q.b}" for q in asked], return_inverse=True)[1]
     return {

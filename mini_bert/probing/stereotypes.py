@@ -135,6 +135,7 @@ def _wino(
     odds = np.array([float(first[0] - second[0]) for first, second in zip(found[::2], found[1::2], strict=True)])
     kinds = np.array([pair.kind for pair in pairs])
     male = np.array([pair.stereotypical in MALE for pair in pairs])
+    # both forms of a sentence are one cluster; no type has as many as 1,000 of them
     couples = np.array([1000 * pair.kind + pair.sentence // 2 for pair in pairs])
     groups = {"all": np.ones(len(pairs), bool)}
     groups |= {f"type {kind}": kinds == kind for kind in (1, 2) if (kinds == kind).any()}

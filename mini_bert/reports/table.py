@@ -14,7 +14,7 @@ NOTHING = "—"
 
 
 class Table(NamedTuple):
-    """Cells that are text already; the first column is left-aligned, the others as `left` says."""
+    """Cells that are text already; `left` names the columns that are aligned left."""
 
     title: str
     columns: tuple[str, ...]

@@ -32,8 +32,6 @@ def read_clock(
     known: Clock | None,
     *,
     threads: int | None = None,
-    rounds: int | None = None,
-    steps: int | None = None,
     report: Callable[[str], None] = lambda message: None,
 ) -> Clock:
     """Measure every piece that `known` does not know, each beside the baseline.
@@ -42,15 +40,13 @@ def read_clock(
         study: its pieces.
         known: what was measured before; it stays, unless the baseline is another one now.
         threads: of every contestant; None: one a core.
-        rounds: blocks of each.
-        steps: in a block.
         report: told what is being done.
 
     Raises:
         ConfigError: the baseline cannot be trained.
     """
     threads = threads or available_cores()
-    rounds, steps = rounds or (2 if study.quick else 6), steps or (2 if study.quick else 8)
+    rounds, steps = (2, 2) if study.quick else (6, 8)
     pieces = all_pieces(study)
     settings = {label: piece.settings for label, piece in pieces.items()}
     base_key = key_of_piece(study, settings[study.baseline])

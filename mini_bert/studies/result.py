@@ -105,7 +105,7 @@ class Clock(_Record):
 
 
 class StudyResult(_Record):
-    """All of it."""
+    """A study's result file: the study, its clock, every trial, and what they say."""
 
     format: Literal[1] = FORMAT
     kind: Literal["study"] = "study"

@@ -374,7 +374,7 @@ def _tell(
 ) -> None:
     """Report how far it is; time left at the speed of this session so far, by steps times the clock's ratio.
 
-    Of the trials that are over, `untold` will be told of next.
+    `untold` are trials that are over and whose own report is still to come: they do not count as done yet.
     """
     over = session.finished()
     work = {job["key"]: _work_of(session, job) for job in jobs}

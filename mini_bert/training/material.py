@@ -31,7 +31,7 @@ class Stream(Protocol):
 
     @property
     def rows_per_epoch(self) -> int:
-        """Rows that come once, or as often as their weight says."""
+        """Visits of rows in an epoch: each comes once, or as often as the weight of its corpus says."""
 
     @property
     def steps_per_epoch(self) -> int:

@@ -29,7 +29,7 @@ _MOST_DOUBLINGS = 7
 _DRAWN = 56
 """Bytes an element while a tensor's initial values are drawn."""
 _MASKED = {"token": 30, "frequency": 36, "whole_word": 86}
-"""Bytes a token while a batch is read and masked, for each `masking.kind`; of the others:"""
+"""Bytes a token while a batch is read and masked; a `masking.kind` that is not here takes `_MASKED_BY_WORDS`."""
 _MASKED_BY_WORDS = 114
 _SCORED_AT_ONCE, _IN_DOUBLE_AT_ONCE = 1024, 128
 """Masked positions that an evaluation scores at once, and whose losses it computes at once, twice as precisely."""

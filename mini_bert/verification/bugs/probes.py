@@ -48,7 +48,7 @@ BUGS: tuple[Bug, ...] = (
         edits=(
             Edit(
                 "inference/pseudo_likelihood.py",
-                "_word_ends(framing.continuation[pieces])[places] if text.within_word else places + 1",
+                "_word_ends(tokenizer.continuation[pieces])[places] if text.within_word else places + 1",
                 "places + 1",
             ),
         ),
@@ -67,7 +67,7 @@ BUGS: tuple[Bug, ...] = (
         edits=(
             Edit(
                 "inference/pseudo_likelihood.py",
-                "ids[:, 1:-1] = np.where(hidden, framing.mask_id, pieces[seen])",
+                "ids[:, 1:-1] = np.where(hidden, tokenizer.mask_id, pieces[seen])",
                 "ids[:, 1:-1] = pieces[seen]",
             ),
         ),
