@@ -12,7 +12,15 @@ from typing import Any
 
 from mini_bert.metrics.paired_seeds import paired_mean, reach_of_blocks
 from mini_bert.studies.clock import steps_of
-from mini_bert.studies.plan import START, all_pieces, begins_from, compared_with, config_of, key_of_piece
+from mini_bert.studies.plan import (
+    START,
+    all_pieces,
+    baseline_config,
+    begins_from,
+    compared_with,
+    config_of,
+    key_of_piece,
+)
 from mini_bert.studies.result import Clock, StudyResult, Trial
 from mini_bert.studies.schema import Study
 
@@ -28,7 +36,7 @@ def compare(result: StudyResult) -> list[dict[str, Any]]:
     """
     study = result.as_study()
     pieces = all_pieces(study)
-    base = config_of(study, pieces[study.baseline].settings)
+    base = baseline_config(study)
     trials: dict[str, list[Trial]] = {label: [] for label in pieces}
     for trial in result.trials:
         if trial.piece != START:

@@ -26,6 +26,8 @@ _QUICK_PIECES, _QUICK_SECONDS, _QUICK_STEPS = 3, 0.3, 12
 START_SEED = 1_000_003
 _SAVES = 8
 _MOST_LOGS = 100
+_ANY_STEPS = 1000
+"""Of a configuration that is only looked at: a trial has its own."""
 _SAME_FOR_ALL = {
     "data": ("corpus", "held_out_fraction", "held_out_rows"),
     "tokenizer": ("vocab_file", "lowercase", "strip_accents", "min_frequency"),
@@ -137,6 +139,16 @@ def pieces_of(study: Study) -> dict[str, Piece]:
     return pieces
 
 
+def baseline_of(study: Study) -> Piece:
+    """The piece that the others are compared with."""
+    return pieces_of(study)[study.baseline]
+
+
+def baseline_config(study: Study) -> Config:
+    """The baseline's configuration, without budget and seed."""
+    return config_of(study, baseline_of(study).settings)
+
+
 def label_of(settings: Mapping[str, Any]) -> str:
     """`{"train.lr": 1e-3, "train.batch_size": 64}` in short.
 
@@ -156,7 +168,7 @@ def config_of(study: Study, settings: Mapping[str, Any], **more: object) -> Conf
     Raises:
         ConfigError: a setting is unknown, of a wrong type or out of bounds.
     """
-    over: dict[str, object] = {"train.steps": 1000, "train.minutes": None}
+    over: dict[str, object] = {"train.steps": _ANY_STEPS, "train.minutes": None}
     over |= {name.replace("__", "."): value for name, value in more.items()}
     return load_config(study.extends, _merged(study.settings, {"data.corpus": study.corpus}, settings, over))
 
@@ -250,12 +262,11 @@ def all_pieces(study: Study) -> dict[str, Piece]:
     """The pieces, and the baseline from nothing where some piece cannot begin from the study's start."""
     pieces = pieces_of(study)
     if study.start is not None:
-        base = config_of(study, pieces[study.baseline].settings)
+        base = baseline_config(study)
         configs = [config_of(study, piece.settings) for piece in pieces.values()]
         if any(begins_from(study, config, base) == "nothing" for config in configs):
             why = "What pieces that cannot begin from the given weights are compared with."
-            baseline = pieces[study.baseline]
-            pieces[study.baseline + FROM_NOTHING] = Piece(settings=baseline.settings, why=why)
+            pieces[study.baseline + FROM_NOTHING] = Piece(settings=baseline_of(study).settings, why=why)
     return pieces
 
 
@@ -277,7 +288,7 @@ def plan_trial(
         steps: its budget.
         start: path of the given weights, and what names them in the key.
     """
-    base = config_of(study, pieces_of(study)[study.baseline].settings)
+    base = baseline_config(study)
     config = config_of(study, settings)
     begins: Begins = "nothing" if piece.endswith(FROM_NOTHING) else begins_from(study, config, base)
     given = start if begins == "start" else None
@@ -299,7 +310,7 @@ def plan_start(study: Study) -> Planned | None:
     """The training that gives the weights to begin from; None where there is none, or it is there already."""
     if study.start is None or study.start.steps is None:
         return None
-    settings = pieces_of(study)[study.baseline].settings
+    settings = baseline_of(study).settings
     to_its_end = study.model_copy(update={"measure": Measure()})
     planned = plan_trial(to_its_end, START + FROM_NOTHING, settings, START_SEED, study.start.steps, None)
     return planned._replace(piece=START)

@@ -197,7 +197,7 @@ def opened(
     """
     require_place(result_file)
     session = Session(study, directory / study.name, result_file, keep, report, known_result(study, result_file))
-    base = plan.config_of(study, plan.pieces_of(study)[study.baseline].settings)
+    base = plan.baseline_config(study)
     open_tokens(base.data, base.tokenizer, base.model.vocab_size, progress=progress)
     return session
 
@@ -254,7 +254,7 @@ def _start(session: Session, stop: StopSignals, say: Callable[[str], None], *, t
     held = (run / "checkpoints").is_dir() and any(t.key == planned.key for t in session.result.trials)
     if not held:
         say(f"Training the weights to begin from: {planned.steps:,} steps.")
-        base = study.pieces.get(study.baseline) or plan.pieces_of(study)[study.baseline]
+        base = plan.baseline_of(study)
         job = worker.job_of(
             planned, base.settings, planned.config.to_dict(), study.model_copy(update={"measure": Measure()})
         )
@@ -286,7 +286,7 @@ def _pieces(
     session: Session, pool: Workers, stop: StopSignals, start: tuple[str, str] | None, say: Callable[[str], None]
 ) -> None:
     study = session.study
-    base = plan.config_of(study, plan.pieces_of(study)[study.baseline].settings).to_dict()
+    base = plan.baseline_config(study).to_dict()
     planned = planned_trials(study, session.result, start)
     begun_from = plan.plan_start(study)
     keys = session.keys = {trial.key for trial, _ in planned} | ({begun_from.key} if begun_from else set())
@@ -341,9 +341,8 @@ def _give_up(session: Session, queue: Queue) -> None:
 def _search(session: Session, pool: Workers, stop: StopSignals, start: tuple[str, str] | None) -> None:
     """Let processes ask the sampler until there are as many trials as the study says."""
     study = session.study
-    settings = plan.pieces_of(study)[study.baseline].settings
-    steps = steps_of(study, session.result.clock, settings)
-    base = plan.config_of(study, settings).to_dict()
+    steps = steps_of(study, session.result.clock, plan.baseline_of(study).settings)
+    base = plan.baseline_config(study).to_dict()
     about = {"study": study.to_dict(), "trials": study.trials, "steps": steps, "start": start, "baseline": base}
     replace_file(session.folder / worker.SEARCH, json.dumps(about).encode())
     name = f"{study.name}/{plan.hash_of([study.to_dict(), steps])[:12]}/search"
