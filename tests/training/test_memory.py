@@ -11,7 +11,7 @@ from mini_bert.batch import Batch, Question
 from mini_bert.config.load import load_config
 from mini_bert.config.schema import Config
 from mini_bert.errors import ConfigError
-from mini_bert.evaluation.masked_lm import evaluate_masked_lm
+from mini_bert.evaluation.masked_lm import MASKED_AT_ONCE, evaluate_masked_lm
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
 from mini_bert.model.tasks import task_losses_and_gradients, with_task_heads
@@ -229,3 +229,7 @@ def test_nothing_is_refused_where_the_system_does_not_tell(monkeypatch):
         require_room(huge, 2)
     monkeypatch.setattr(memory, "available_bytes", lambda: None)
     require_room(huge, 2)
+
+
+def test_an_evaluation_scores_as_much_at_once_as_memory_is_planned_for() -> None:
+    assert memory._SCORED_AT_ONCE == MASKED_AT_ONCE
