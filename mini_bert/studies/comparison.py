@@ -24,7 +24,7 @@ from mini_bert.studies.plan import (
 from mini_bert.studies.result import Clock, StudyResult, Trial
 from mini_bert.studies.schema import Study
 
-HELPS, HURTS, NOTHING_SEEN = "helps", "hurts", "no difference seen"
+HELPS, HURTS, NOTHING_SEEN, ONE_SEED = "helps", "hurts", "no difference seen", "one seed: no verdict"
 
 
 def compare(result: StudyResult) -> list[dict[str, Any]]:
@@ -153,6 +153,8 @@ def _difference(
 
 def _verdict(interval: Sequence[float]) -> str:
     low, high = interval
+    if math.isinf(low):
+        return ONE_SEED
     return HELPS if high < 0 else HURTS if low > 0 else NOTHING_SEEN
 
 

@@ -57,6 +57,14 @@ def test_verdicts(study, losses, verdict):
     assert entry["verdict"] == verdict
 
 
+def test_one_seed_is_no_verdict(study):
+    entry = by_piece(result_of(study(), trial("plain", 0, 5.0), trial("plain", 1, 6.0), trial("faster", 0, 3.0)))[
+        "faster"
+    ]
+    assert (entry["difference"], entry["interval"]) == (pytest.approx(-2.0), None)
+    assert entry["verdict"] == "one seed: no verdict"
+
+
 def test_many_pieces_show_how_far_chance_reaches(study):
     losses = {"plain": (5.0, 6.0), "faster": (4.5, 5.48), "relu": (4.99, 6.01)}
     trials = [trial(piece, seed, loss) for piece, own in losses.items() for seed, loss in enumerate(own)]
@@ -93,7 +101,7 @@ def test_what_diverged_is_a_result(study):
         trial("relu", 1, **{**bad, "status": "failed", "message": "ConfigError: no"}),
     )
     found = by_piece(result)
-    assert found["faster"]["verdict"] == "diverged with 1 of 2 seeds; else no difference seen"
+    assert found["faster"]["verdict"] == "diverged with 1 of 2 seeds; else one seed: no verdict"
     assert (found["faster"]["difference"], found["faster"]["interval"]) == (-1.0, None)
     assert (found["relu"]["verdict"], found["relu"]["problems"]) == ("diverged", {"diverged": 1, "failed": 1})
     assert found["relu"]["message"] == "NaN"
