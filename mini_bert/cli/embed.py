@@ -11,6 +11,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from mini_bert.atomic_files import require_place
 from mini_bert.cli import DONE
 from mini_bert.cli.models import find_model
+from mini_bert.cli.options import refuse_beside
 from mini_bert.cli.texts import lines_of_file, tell_what_is_cut, texts_or_lines
 from mini_bert.errors import InvalidInputError
 
@@ -63,8 +64,8 @@ def embed(
         raise InvalidInputError("--neighbours", got=neighbours, expected="at least 1")
     if out is not None and out.suffix != ".npy":
         raise InvalidInputError("--out", got=str(out), expected="a file name that ends in .npy")
-    if pooling == "static" and layer != (-1,):
-        raise InvalidInputError("--layer", got="it beside --pooling static", expected="one of the two")
+    if pooling == "static":
+        refuse_beside("--pooling static", {"--layer": layer != (-1,)})
     if out is not None:
         require_place(out)
     given = list(texts_or_lines(texts))

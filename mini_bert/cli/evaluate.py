@@ -98,7 +98,6 @@ def evaluate(
             result = compared([measured(model), measured(compare)])
         else:
             result = measured(model) | ({"whole": True} if names else {})
-            _require_something(result)
     except Interrupted as stopped:
         print("\nStopped; all is saved. The same command goes on.", file=sys.stderr)
         return code_of_signal(stopped.signal)
@@ -133,14 +132,16 @@ def _assessed(name: str, options: ConfigOptions, parts: Sequence[Part], *, quick
         subject = Subject(
             name, folder, bert, config, own, quick, progress, config.run.threads, asked or own is not None
         )
-        if options.corpus and any(part.text for part in parts):
+        if asked and any(part.text for part in parts):
             _ = subject.tokens  # a text that was asked for and is not to be had: said now, and not among the results
-        return assess(
+        found = assess(
             subject,
             parts,
             again=again,
             done=lambda title, seconds: print(f"{title}: {seconds:.0f} s", file=sys.stderr, flush=True),
         )
+    _require_something(found)
+    return found
 
 
 def _steps_of(name: str) -> dict[int, Path]:

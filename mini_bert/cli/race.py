@@ -25,7 +25,7 @@ def race(
     """Train beside transformers on the same text: who reaches which held-out loss how much sooner?
 
     First the clock: how long does a step of each take, in turn, on a machine that does nothing else? Then every
-    training, as many steps as its minutes hold: about four hours in all. Each goes on where it was stopped.
+    training, as many steps as its minutes hold: a few hours in all. Each goes on where it was stopped.
 
     Examples:
       mini-bert race

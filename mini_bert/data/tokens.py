@@ -81,9 +81,7 @@ class TokenSet:
         """The documents whose text no document of `other` has, by whatever name; there may be none."""
         known = np.concatenate(list(other._hashes()))
         new = [numbers[~np.isin(own, known)] for numbers, own in zip(self._chosen, self._hashes(), strict=True)]
-        rest = [index for index, numbers in enumerate(new) if len(numbers)]
-        stores, weights = ([all_of[index] for index in rest] for all_of in (self._stores, self._weights))
-        return TokenSet(stores, [new[index] for index in rest], weights, self.layout, self.tokenizer)
+        return TokenSet(self._stores, new, self._weights, self.layout, self.tokenizer)
 
     def share_known_to(self, other: TokenSet) -> float:
         """The share of its tokens in sentences that `other` has too, among those in sentences of some length."""

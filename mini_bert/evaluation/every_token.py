@@ -28,3 +28,8 @@ def every_token(batch: Batch, special_ids: Collection[int]) -> Batch:
     original[batch.masked_positions] = batch.target_ids
     positions = np.flatnonzero(~np.isin(original, list(special_ids)))
     return batch._replace(masked_positions=positions, target_ids=original[positions])
+
+
+def untouched(asked: Batch) -> int:
+    """How many of the tokens asked about stand as they were: what copying gets right."""
+    return int(np.count_nonzero(asked.input_ids.reshape(-1)[asked.masked_positions] == asked.target_ids))

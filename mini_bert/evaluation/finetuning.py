@@ -39,7 +39,7 @@ BATCHES, RATES = (16, 32), (3e-4, 1e-4, 5e-5, 3e-5)
 RATES_FROM_SCRATCH = (1e-3, 3e-4)
 """Random weights need a higher rate than trained ones."""
 
-MOST_SEEDS = 1 << 64
+_SEED_BOUND = 1 << 64
 
 Display = Callable[[], AbstractContextManager[Report]]
 
@@ -231,7 +231,7 @@ def finetune_task(
     """
     if not seeds:
         raise InvalidInputError("--seeds", got="none", expected="at least one")
-    if not 0 <= min(seeds) <= max(seeds) < MOST_SEEDS:
+    if not 0 <= min(seeds) <= max(seeds) < _SEED_BOUND:
         raise InvalidInputError("--seed", got=f"{min(seeds)} to {max(seeds)}", expected="seeds of 64 bits, from 0")
     recipe, tried = experiment.recipe, []
     if grid:

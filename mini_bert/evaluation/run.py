@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from mini_bert.batch import Batch
-from mini_bert.evaluation.every_token import every_token
+from mini_bert.evaluation.every_token import every_token, untouched
 from mini_bert.evaluation.masked_lm import MaskedLMResult, MaskedLMScorer, compare, evaluate_masked_lm
 from mini_bert.evaluation.ngram_baselines import fit_baselines
 from mini_bert.evaluation.tasks import scored_tasks
@@ -104,10 +104,12 @@ def evaluate_run(
         **{name: getattr(baselines, name) for name in LABELS if hasattr(baselines, name)},
     }
     results = {name: _score(LABELS[name], scorers[name], batches, told) for name in LABELS if name in scorers}
-    tokens = None
+    tokens: dict[str, Any] | None = None
     if not quick:
         asked = [every_token(batch, tokenizer.special_ids) for batch in batches]
-        tokens = _score("every token", model, asked, told)
+        scored = _score("every token", model, asked, told)
+        tokens = {"accuracy": scored.top1, "interval": list(scored.top1_interval), "n": scored.n_masked}
+        tokens["copying"] = sum(map(untouched, asked)) / scored.n_masked
     tasks = scored_tasks(model, config, token_corpus.held_out, tokenizer)
     return {
         "kind": "evaluation",
@@ -118,8 +120,7 @@ def evaluate_run(
         "differences": [
             _difference(name, results["model"], other) for name, other in results.items() if name != "model"
         ],
-        "every_token": tokens
-        and {"accuracy": tokens.top1, "interval": list(tokens.top1_interval), "n": tokens.n_masked},
+        "every_token": tokens,
         "baselines": counted,
         "held_out": {
             "corpus": list(config.data.corpus),

@@ -107,7 +107,8 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     if tokens:
         notes.append(
             f"Over every token, seen or hidden ({tokens['n']:,}): {percent(tokens['accuracy'])} "
-            f"[{between(tokens['interval'], 1, 100)}] restored; copying what is seen restores 86.5 %."
+            f"[{between(tokens['interval'], 1, 100)}] restored; copying what is seen restores "
+            f"{percent(tokens['copying'])}."
         )
     notes.append(f"Took {duration(result['seconds'])}; peak memory {memory(result['peak_memory_bytes'])}.")
     return notes

@@ -223,6 +223,10 @@ def test_what_a_run_has_learned_by_heart_is_no_held_out_text(tmp_path: Path, mon
     learned = DataConfig(corpus=(f"{tmp_path}/learned/*.txt",))
     with pytest.raises(DataError, match="every document of which mine was trained on"):
         _ = _subject(model, learned, own).tokens
+    beside = _subject(model, copied_data.model_copy(update={"corpus": (*learned.corpus, *copied_data.corpus)}), own)
+    assert beside.tokens.held_out.rows(16).counts[0] == 0 < beside.tokens.held_out.rows(16).counts[1]
+    text = beside.facts["held_out_text"]
+    assert (text["documents"], text["of_documents"]) == (14, 53)
 
 
 def test_without_any_text_what_reads_it_is_left_out(tmp_path: Path, monkeypatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from mini_bert.config.schema import Config, DataConfig, ModelConfig, RunConfig
 from mini_bert.data.batches import held_out_batches
 from mini_bert.data.tokens import open_tokens
-from mini_bert.evaluation.every_token import every_token
+from mini_bert.evaluation.every_token import every_token, untouched
 from mini_bert.evaluation.masked_lm import evaluate_masked_lm
 from mini_bert.evaluation.run import LABELS, evaluate_run
 from mini_bert.inference.kneser_ney import fit_kneser_ney
@@ -129,3 +129,5 @@ def test_every_token_asks_for_the_original(corpus):
         assert asked.masked_positions.tolist() == expected
         assert asked.target_ids.tolist() == original[expected].tolist()
         assert asked.input_ids is batch.input_ids
+        pairs = zip(batch.input_ids.reshape(-1).tolist(), original.tolist(), strict=True)
+        assert untouched(asked) == sum(i == j for i, j in pairs if j not in special)
