@@ -25,7 +25,7 @@ from mini_bert.reports.progression import progression_of, progression_table
 from mini_bert.reports.study import clock_table, study_block
 from mini_bert.reports.study_picture import study_picture
 from mini_bert.reports.table import Table
-from mini_bert.studies.plan import study_names
+from mini_bert.studies.reading import study_names
 from mini_bert.verification import certificate_page
 from mini_bert.verification.bugs import page as zoo
 from mini_bert.verification.certificate import Certificate

@@ -15,7 +15,7 @@ from mini_bert.cli.results import print_json, print_result, say
 from mini_bert.errors import DataError, InvalidInputError, nearest
 
 if TYPE_CHECKING:
-    from mini_bert.studies.run import Status
+    from mini_bert.studies.session import Status
 
 Source = Positional[Annotated[str, arg(metavar="STUDY", help_behavior_hint="")]]
 Out = Annotated[str, option("folder of the result, NAME.json (default: studies)", "FOLDER")]
@@ -36,7 +36,8 @@ def list(*, json: Flag = False) -> int:
     """
     from mini_bert.reports.study import budget
     from mini_bert.reports.table import Table
-    from mini_bert.studies.plan import all_pieces, read_study, study_names
+    from mini_bert.studies.plan import all_pieces
+    from mini_bert.studies.reading import read_study, study_names
 
     studies = [read_study(name) for name in study_names()]
     if json:
@@ -76,8 +77,9 @@ def clock(
     """
     from mini_bert.cli.progress import preparation
     from mini_bert.reports.study import clock_table
-    from mini_bert.studies.plan import read_study
-    from mini_bert.studies.run import clock_study, opened
+    from mini_bert.studies.reading import read_study
+    from mini_bert.studies.run import clock_study
+    from mini_bert.studies.session import opened
 
     _at_least_one("--threads", threads)
     read = read_study(study, quick=quick)
@@ -123,7 +125,7 @@ def run(
         json: the result as JSON.
     """
     from mini_bert.cli.progress import preparation
-    from mini_bert.studies.plan import read_study
+    from mini_bert.studies.reading import read_study
     from mini_bert.studies.run import run_study
 
     _at_least_one("--workers", workers)

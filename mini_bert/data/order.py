@@ -4,11 +4,14 @@ No list of row numbers is shuffled, kept or saved. A Feistel network with random
 `bits` bits (Luby and Rackoff 1988); an image that is not a row number is sent through again until it is one, which
 leaves a permutation of the row numbers (cycle walking: Black and Rogaway 2002). There are fewer than 2 n integers, so
 one walk is the rule.
+
+Where a few stand for all, none is drawn: they are taken at even distances (`evenly_spaced`, `first_of_each_part`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,6 +23,8 @@ _ROUNDS = 16
 """Eight leave permutations of five or six rows visibly uneven; twelve do not."""
 EXCHANGING = 32
 """Batches of similar length among which rows are exchanged."""
+
+Item = TypeVar("Item")
 
 
 def sample_numbers(n_rows: int, seed: int, epoch: int, positions: ArrayLike) -> NDArray[np.int64]:
@@ -112,3 +117,24 @@ def exchanged_rows(
     mine = np.arange(place * rows // batches, (place + 1) * rows // batches) - first
     exchanged = permuted(last - first, RandomStream(seed, f"order/bucket_{bucket}", epoch), mine)
     return by_length[first + exchanged].astype(np.int64)
+
+
+def evenly_spaced(items: Sequence[Item], most: int) -> list[Item]:
+    """At most `most` of the items, in their order, at even distances from the first to the last.
+
+    >>> evenly_spaced(range(10), 4), evenly_spaced(range(3), 4)
+    ([0, 3, 6, 9], [0, 1, 2])
+    """
+    if len(items) <= most:
+        return list(items)
+    return [items[i] for i in np.linspace(0, len(items) - 1, most).astype(int)]
+
+
+def first_of_each_part(items: Sequence[Item], most: int) -> list[Item]:
+    """At most `most` of the items, in their order: the first of each of `most` parts of nearly equal length.
+
+    >>> first_of_each_part(range(10), 4), first_of_each_part(range(3), 4)
+    ([0, 2, 5, 7], [0, 1, 2])
+    """
+    parts = min(most, len(items))
+    return [items[i * len(items) // parts] for i in range(parts)]

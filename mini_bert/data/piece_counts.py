@@ -18,12 +18,14 @@ _COUNTED_AT_ONCE = 1000
 """Documents."""
 
 
-def piece_counts(token_set: TokenSet, tokenizer: WordPiece, progress: Progress) -> NDArray[np.int64]:
+def piece_counts(token_set: TokenSet, tokenizer: WordPiece, progress: Progress | None = None) -> NDArray[np.int64]:
     """How often each piece occurs in the text, [V]; special pieces, [UNK] among them, count 0.
 
     Raises:
         ChecksumError, StorageError: as `kept_arrays`.
     """
+
+    told: Progress = progress or (lambda what, done, total: None)
 
     def compute() -> dict[str, NDArray[np.int64]]:
         counts = np.zeros(tokenizer.vocab_size, np.int64)
@@ -33,9 +35,9 @@ def piece_counts(token_set: TokenSet, tokenizer: WordPiece, progress: Progress) 
             if len(held) == _COUNTED_AT_ONCE or number == token_set.n_documents - 1:
                 counts += np.bincount(np.concatenate(held), minlength=len(counts))
                 held = []
-                progress("counting pieces", number + 1, token_set.n_documents)
+                told("counting pieces", number + 1, token_set.n_documents)
         counts[sorted(tokenizer.special_ids)] = 0
         return {"counts": counts}
 
     key = ("piece counts 1", token_set.fingerprint, tokenizer.fingerprint)
-    return kept_arrays("piece_counts", key, compute, progress)["counts"]
+    return kept_arrays("piece_counts", key, compute, told)["counts"]

@@ -66,7 +66,7 @@ class Questions:
             self.rows = token_set.rows(T)
         self._by_frequency = tasks.replaced_token > 0 and tasks.replacements == "frequency"
         if self._by_frequency:
-            self._counts = piece_counts(token_set, tokenizer, lambda *_: None)
+            self._counts = piece_counts(token_set, tokenizer)
 
     def batch(self, numbers: NDArray[np.int64], mask: Mask, stream: RandomStream, first_row: int = 0) -> Batch:
         """The rows of these numbers, with all that is asked about them; row b is number `first_row + b` of the batch.

@@ -17,7 +17,9 @@ from mini_bert.benchmarks.result import Contest
 from mini_bert.benchmarks.workload import Workload
 from mini_bert.errors import ConfigError
 from mini_bert.machine import available_cores, blas_kernel
-from mini_bert.studies.plan import all_pieces, config_of, key_of_piece
+from mini_bert.studies.keys import key_of_piece
+from mini_bert.studies.pieces import config_of
+from mini_bert.studies.plan import all_pieces
 from mini_bert.studies.result import Clock, Clocked
 from mini_bert.studies.schema import Study
 

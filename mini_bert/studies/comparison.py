@@ -12,17 +12,11 @@ from typing import Any
 
 from mini_bert.metrics.paired_seeds import paired_mean, reach_of_blocks
 from mini_bert.studies.clock import steps_of
-from mini_bert.studies.plan import (
-    START,
-    all_pieces,
-    baseline_config,
-    begins_from,
-    compared_with,
-    config_of,
-    key_of_piece,
-)
+from mini_bert.studies.keys import key_of_piece
+from mini_bert.studies.pieces import baseline_config, config_of
+from mini_bert.studies.plan import all_pieces, begins_from, compared_with
 from mini_bert.studies.result import Clock, StudyResult, Trial
-from mini_bert.studies.schema import Study
+from mini_bert.studies.schema import START, Study
 
 HELPS, HURTS, NOTHING_SEEN, ONE_SEED = "helps", "hurts", "no difference seen", "one seed: no verdict"
 

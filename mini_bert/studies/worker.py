@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mini_bert.atomic_files import replace_file
+from mini_bert.atomic_files import make_folder, replace_file
 from mini_bert.errors import RunInUseError
-from mini_bert.studies.plan import Planned, label_of, plan_trial
+from mini_bert.studies.pieces import label_of
+from mini_bert.studies.plan import Planned, plan_trial
 from mini_bert.studies.queue import Queue, require_optuna
 from mini_bert.studies.result import Trial
 from mini_bert.studies.schema import Study
@@ -56,7 +57,7 @@ def main(arguments: list[str]) -> int:
 
 def _piece(folder: Path, taken: Taken, threads: int) -> list[Trial] | None:
     trial = train_trial(taken.user_attrs["job"], directory=folder / RUNS, threads=threads)
-    return None if trial is None else [_written(folder, trial)]
+    return None if trial is None else [written(folder, trial)]
 
 
 def _search(folder: Path, search: Mapping[str, Any], taken: Taken, threads: int) -> list[Trial] | None:
@@ -73,7 +74,7 @@ def _search(folder: Path, search: Mapping[str, Any], taken: Taken, threads: int)
     for seed in study.seeds:
         start = search["start"] and tuple(search["start"])
         planned = plan_trial(study, piece, settings, seed, search["steps"], start)
-        job = job_of(planned, settings, search["baseline"], study)
+        job = job_of(planned, search["baseline"], study)
         try:
             first = seed == study.seeds[0]
             trial = train_trial(
@@ -83,19 +84,19 @@ def _search(folder: Path, search: Mapping[str, Any], taken: Taken, threads: int)
             trial = ended(job, "pruned", "Worse than the median of the others at the same evaluation.")
         if trial is None:
             return None
-        trials.append(_written(folder, trial))
+        trials.append(written(folder, trial))
         if trial.status != "done":
             break
     return trials
 
 
-def job_of(planned: Planned, settings: Mapping[str, Any], baseline: Mapping[str, Any], study: Study) -> dict[str, Any]:
+def job_of(planned: Planned, baseline: Mapping[str, Any], study: Study) -> dict[str, Any]:
     """A planned trial as plain JSON, for the queue."""
     return {
         "key": planned.key,
         "piece": planned.piece,
         "seed": planned.seed,
-        "settings": dict(settings),
+        "settings": dict(planned.settings),
         "begins": planned.begins,
         "steps": planned.steps,
         "run_name": planned.run_name,
@@ -119,8 +120,13 @@ def _suggested(taken: Taken, name: str, allowed: Any) -> Any:
     return taken.suggest_float(name, allowed.low, allowed.high, log=allowed.log)
 
 
-def _written(folder: Path, trial: Trial) -> Trial:
-    (folder / TRIALS).mkdir(parents=True, exist_ok=True)
+def written(folder: Path, trial: Trial) -> Trial:
+    """The trial, which now stands in the study's folder.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    make_folder(folder / TRIALS)
     replace_file(folder / TRIALS / f"{trial.key}.json", (trial.model_dump_json(indent=1) + "\n").encode())
     return trial
 

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mini_bert.config.schema import Config, ModelConfig
+from mini_bert.data.piece_counts import piece_counts
 from mini_bert.data.tokens import TokenCorpus
 from mini_bert.errors import ConfigError
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.pretrained import from_pretrained
 from mini_bert.training.model_lookup import find_model
-from mini_bert.training.phases import piece_counts
 
 FIRST_VALUES = ("initializer", "initializer_range", "scale_residual_init", "decoder_bias_init")
 """How a model is drawn, of which its folder says nothing."""
@@ -87,7 +87,8 @@ def unigram_counts(model: ModelConfig, tokens: TokenCorpus) -> NDArray[np.int64]
     """[V] how often each piece stands in the training text, where `decoder_bias_init` asks for it."""
     if model.decoder_bias_init != "unigram":
         return None
-    return piece_counts(tokens.train.documents(), model.vocab_size, tokens.tokenizer.special_ids)
+    counts = piece_counts(tokens.train, tokens.tokenizer)
+    return np.pad(counts, (0, model.vocab_size - len(counts)))
 
 
 def differing(one: ModelConfig, other: ModelConfig) -> str | None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from mini_bert.data.batches import BatchStream
+from mini_bert.data.piece_counts import piece_counts
 from mini_bert.training.first_model import first_model
-from mini_bert.training.phases import References, references_of
+from mini_bert.training.phases import References, references
 from mini_bert.training.reference_losses import reference_of
 
 if TYPE_CHECKING:
@@ -118,11 +119,6 @@ class RunningText:
         stream = BatchStream(tokens.train, config, tokens.tokenizer, reference=reference)
         if stream.word_list_sha256 is not None:
             facts["word_list_sha256"] = stream.word_list_sha256
-        known = references_of(
-            tokens.train.documents(),
-            config.model.vocab_size,
-            tokens.tokenizer.special_ids,
-            config.masking.mask_share,
-            config.masking.random_share,
-        )
+        counts = piece_counts(tokens.train, tokens.tokenizer)
+        known = references(counts, config.masking.mask_share, config.masking.random_share)
         return Prepared(stream, tokens.train.n_tokens, known, facts)

@@ -15,7 +15,7 @@ place is read by itself, and a little by the average of its row. Only attention 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -37,8 +37,6 @@ _WAKING_RATE = 1.0
 """Nats lost per e-fold of steps above which attention is still waking up."""
 _RECENT = 0.8
 """The rate is measured from this share of the steps on."""
-_COUNTED_AT_ONCE = 1000
-"""Documents."""
 
 
 class References(NamedTuple):
@@ -67,34 +65,6 @@ def references(counts: NDArray[np.integer], mask_share: float, random_share: flo
         others = b * (entropy + p * np.log(p)) - np.where(b > 0, b * np.log(b), 0.0) * (1 - p)
     conditional = float((visible * (others - a * np.log(a))).sum())
     return References(entropy, (1 - visible_share) * entropy + conditional)
-
-
-def references_of(
-    documents: Iterable[NDArray[np.integer]],
-    vocab_size: int,
-    special_ids: Iterable[int],
-    mask_share: float,
-    random_share: float,
-) -> References:
-    """The two losses of a tokenised text; special pieces are never predicted and so do not count."""
-    return references(piece_counts(documents, vocab_size, special_ids), mask_share, random_share)
-
-
-def piece_counts(
-    documents: Iterable[NDArray[np.integer]], vocab_size: int, special_ids: Iterable[int]
-) -> NDArray[np.int64]:
-    """[V] how often each ordinary piece occurs in a tokenised text; special ones count 0."""
-    counts = np.zeros(vocab_size, np.int64)
-    held: list[NDArray[np.integer]] = []
-    for document in documents:
-        held.append(document)
-        if len(held) == _COUNTED_AT_ONCE:
-            counts += np.bincount(np.concatenate(held), minlength=vocab_size)
-            held = []
-    if held:
-        counts += np.bincount(np.concatenate(held), minlength=vocab_size)
-    counts[list(special_ids)] = 0
-    return counts
 
 
 def learning_phase(steps: Sequence[int], losses: Sequence[float], known: References) -> str:

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from mini_bert.cli import main
-from mini_bert.studies.plan import study_names
+from mini_bert.studies.reading import study_names
 
 TEXT = "\n\n".join(f"The cat number {i % 37} sat on the dog, then it ran away from {i % 11} cows." for i in range(900))
 STUDY = """

@@ -10,7 +10,8 @@ from mini_bert.config.load import load_config
 from mini_bert.config.no_effect import without_effect
 from mini_bert.config.presets import preset_names
 from mini_bert.config.schema import Config
-from mini_bert.studies.plan import config_of, pieces_of, read_study, study_names
+from mini_bert.studies.pieces import config_of, pieces_of
+from mini_bert.studies.reading import read_study, study_names
 
 IN_VAIN = [
     ({"optimizer.momentum": 0.5}, "optimizer.momentum 0.5 has no effect beside optimizer.name adamw"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from mini_bert.studies.plan import read_study
+from mini_bert.studies.reading import read_study
 from mini_bert.studies.schema import Study
 
 

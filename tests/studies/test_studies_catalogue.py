@@ -7,7 +7,8 @@ import math
 import pytest
 
 from mini_bert.data.tokens import open_tokens
-from mini_bert.studies.plan import config_of, pieces_of, read_study, study_names
+from mini_bert.studies.pieces import config_of, pieces_of
+from mini_bert.studies.reading import read_study, study_names
 from mini_bert.training.metrics_log import read_metrics
 from mini_bert.training.pretrain import pretrain
 

@@ -9,7 +9,8 @@ import pytest
 from mini_bert.errors import DataError
 from mini_bert.reports.study import study_block, study_tables
 from mini_bert.studies.comparison import compare
-from mini_bert.studies.plan import key_of_piece, pieces_of
+from mini_bert.studies.keys import key_of_piece
+from mini_bert.studies.pieces import pieces_of
 from mini_bert.studies.result import Clock, Clocked, StudyResult, Trial
 
 T1 = 12.706204736174694

@@ -5,18 +5,10 @@ from __future__ import annotations
 import pytest
 
 from mini_bert.errors import ConfigError
-from mini_bert.studies import plan
-from mini_bert.studies.plan import (
-    all_pieces,
-    begins_from,
-    config_of,
-    key_of_piece,
-    made_quick,
-    pieces_of,
-    plan_trial,
-    read_study,
-    study_names,
-)
+from mini_bert.studies.keys import key_of_piece
+from mini_bert.studies.pieces import config_of, pieces_of
+from mini_bert.studies.plan import all_pieces, begins_from, plan_start, plan_trial
+from mini_bert.studies.reading import made_quick, read_study, study_names
 
 
 def piece(**settings):
@@ -173,7 +165,7 @@ def test_what_cannot_begin_from_the_given_weights_has_a_baseline_of_its_own(stud
         ("nothing", None),
         ("nothing", None),
     ]
-    assert plan.plan_start(made).seed not in made.seeds
+    assert plan_start(made).seed not in made.seeds
 
 
 def test_quick(study):

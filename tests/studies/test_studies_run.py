@@ -17,7 +17,8 @@ from mini_bert.config.load import load_config
 from mini_bert.data.batches import held_out_batches
 from mini_bert.data.tokens import open_tokens
 from mini_bert.evaluation.masked_lm import evaluate_masked_lm
-from mini_bert.studies.plan import config_of, plan_trial
+from mini_bert.studies.pieces import config_of
+from mini_bert.studies.plan import plan_trial
 from mini_bert.studies.result import StudyResult
 from mini_bert.studies.run import run_study
 from mini_bert.studies.trial import train_trial
