@@ -19,7 +19,8 @@ from mini_bert.optim.optimizer import zeros
 from mini_bert.training.adaptive_masking import AdaptiveRate
 from mini_bert.training.checkpoint import environment, load_checkpoint, save_checkpoint
 from mini_bert.training.checkpoint_folders import FOLDER, checkpoints, retire_newer, saved_in_turn, step_of, verified
-from mini_bert.training.health import Health, not_finite_in
+from mini_bert.training.health import Health
+from mini_bert.training.incident import not_finite_in
 from mini_bert.training.layout import layout_of
 from mini_bert.training.material import Material, Stream
 from mini_bert.training.parallel import ShardPool

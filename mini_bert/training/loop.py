@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import signal as signals
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,14 +19,14 @@ from mini_bert.training.checkpoint import model_and_optimizer_sha256
 from mini_bert.training.checkpoint_folders import newest_verified, retire_newer
 from mini_bert.training.course import Course, Good
 from mini_bert.training.forecast import Forecast
-from mini_bert.training.health import Remedy, incident, incident_text, not_finite_in
+from mini_bert.training.health import Remedy
+from mini_bert.training.incident import incident, incident_text, not_finite_in
 from mini_bert.training.journal import Journal
 from mini_bert.training.milestones import keep_milestone
 from mini_bert.training.parallel import ShardPool
-from mini_bert.training.phases import OTHER_TASKS, learning_phase
 from mini_bert.training.ranks import Ranks
-from mini_bert.training.report import PretrainResult, RunInfo
-from mini_bert.training.resuming import learning_sha256
+from mini_bert.training.report import PretrainResult
+from mini_bert.training.run_records import record_begin, record_end, record_steps
 from mini_bert.training.step import StepResult, training_step
 from mini_bert.training.stop_signals import StopSignals
 
@@ -51,7 +50,7 @@ def train(
         NonFiniteError: too many updates in a row were skipped.
         RanksDifferError: the ranks do not hold the same parameters.
     """
-    _begin(course, journal, pool, expected)
+    record_begin(course, journal, pool, expected)
     begun, first_step = time.perf_counter(), course.state.step
     try:
         saved, signal = _steps(course, evaluate, journal, pool, in_flight)
@@ -73,7 +72,7 @@ def train(
         signal if state.step < steps else None,
         course.progress.stopped,
     )
-    _end(result, journal, course.ranks, state.step - first_step, time.perf_counter() - begun)
+    record_end(result, journal, course.ranks, state.step - first_step, time.perf_counter() - begun)
     return result
 
 
@@ -92,43 +91,19 @@ def _steps(
             begin = time.perf_counter()
             batch = course.next_batch()
             result = _agreed_on(training_step(state, batch, config, train.steps, pool, course.health.lr_scale), ranks)
-            if not result.skipped:
-                course.good = None
-            elif course.good is None:
-                course.good = copy.deepcopy(Good(state.step - 1, course.progress, course.health))
-            course.progress.count(result, time.perf_counter() - begin)
-            if pool.in_flight < in_flight:
-                journal.warn(
-                    f"Memory ran out with {in_flight} shards at once by step {state.step}; from here on it is "
-                    f"{pool.in_flight} at once, to the same bits."
-                )
-                in_flight = pool.in_flight
+            _count(course, result, time.perf_counter() - begin)
+            in_flight = _tell_of_halving(pool, in_flight, state.step, journal)
             journal.tell("ticked", result)
-            if result.skipped:
-                _record_skip(course, result, journal)
-            remedy = course.health.after_step(result, config.health)
-            if remedy is not None and remedy.kind == "give up":
-                _give_up(course, remedy, journal)
-            if remedy is not None and remedy.kind == "roll-back":
-                _roll_back(course, remedy, journal)
+            if _went_back(course, result, journal):
                 saved = None
                 continue
-            _say(course, remedy, journal)
-            last = state.step == train.steps
-            if last or state.step % train.log_every == 0:
-                journal.tell("stepped", journal.record("train", state.step, _measured(course, journal, result.lr)))
-            best = False
-            if evaluate is not None and (last or state.step % train.evaluate_every == 0):
-                best = evaluate_now(course, evaluate, journal)
-            if course.progress.stopped is not None and not last and state.step % train.log_every:
-                journal.tell("stepped", journal.record("train", state.step, _measured(course, journal, result.lr)))
-            if ranks.size > 1 and (last or result.skipped or state.step % train.verify_ranks_every == 0):
+            best = _look(course, result, evaluate, journal)
+            if ranks.size > 1 and (
+                state.step == train.steps or result.skipped or state.step % train.verify_ranks_every == 0
+            ):
                 ranks.same(f"the parameters after step {state.step}", model_and_optimizer_sha256(state))
             _keep(course, journal)
-            due = course.progress.save_due or state.step % train.save_every == 0
-            course.progress.save_due = due and result.skipped  # five skips lead back to before the first
-            if not last and not result.skipped and (best or due):
-                saved = _save(course, journal, in_turn=due, may_fail=train.on_save_error == "go-on") or saved
+            saved = _save_if_due(course, journal, best=best, skipped=result.skipped) or saved
             signal = _agreed(stop, ranks)
         if saved is None or saved.name != f"checkpoint-{state.step}":
             saved = _save(course, journal)
@@ -136,73 +111,64 @@ def _steps(
     return saved, signal
 
 
-def _begin(course: Course, journal: Journal, pool: ShardPool, expected: Forecast) -> None:
-    config, state, ranks = course.config, course.state, course.ranks
-    course.facts["config_sha256"] = learning_sha256(config)
-    info = RunInfo(
-        course.run,
-        config,
-        state.step,
-        expected.steps,
-        state.model.parameters.buffer.size,
-        pool.threads,
-        course.stream.steps_per_epoch,
-        course.train_tokens,
-        course.references,
-        ranks.size,
-        expected,
-    )
-    warnings = ranks.on_first(
-        lambda: run_manifest.begin(
-            course.run, config, course.facts, first_step=state.step, threads=pool.threads, ranks=ranks.size
+def _count(course: Course, result: StepResult, seconds: float) -> None:
+    """Take a step into the records; before the first of several skipped updates, remember where it was well."""
+    if not result.skipped:
+        course.good = None
+    elif course.good is None:
+        course.good = copy.deepcopy(Good(course.state.step - 1, course.progress, course.health))
+    course.progress.count(result, seconds)
+
+
+def _tell_of_halving(pool: ShardPool, in_flight: int, step: int, journal: Journal) -> int:
+    """How many shards run at once now; said, where they are fewer than before."""
+    if pool.in_flight < in_flight:
+        journal.warn(
+            f"Memory ran out with {in_flight} shards at once by step {step}; from here on it is {pool.in_flight} at "
+            "once, to the same bits."
         )
-    )
-    start = {**course.facts, "steps": expected.steps}
-    if course.references is not None:
-        start["references"] = course.references._asdict()
-    journal.record("start", state.step, {**start, "forecast": expected._asdict()})
-    journal.note("started", step=state.step, steps=expected.steps, threads=pool.threads, ranks=ranks.size)
-    journal.tell("started", info)
-    for warning in warnings:
-        journal.warn(warning)
+    return pool.in_flight
 
 
-def _end(result: PretrainResult, journal: Journal, ranks: Ranks, steps_done: int, seconds: float) -> None:
-    ended = "finished"
-    if result.signal is not None:
-        ended = signals.Signals(result.signal).name
-    elif result.stopped is not None:
-        ended = "early stop"
-    warnings = ranks.on_first(
-        lambda: run_manifest.end(result.run, step=result.step, sha256=result.sha256, seconds=seconds, ended=ended),
-    )
-    for warning in warnings:
-        journal.warn(warning)
-    journal.note(
-        "ended", how=ended, step=result.step, steps_done=steps_done, sha256=result.sha256, seconds=round(seconds, 3)
-    )
-    journal.tell("finished", result)
+def _went_back(course: Course, result: StepResult, journal: Journal) -> bool:
+    """Do what the course's health calls for after a step; whether that led back to a checkpoint.
+
+    Raises:
+        NonFiniteError: it called for an end.
+    """
+    if result.skipped:
+        _record_skip(course, result, journal)
+    remedy = course.health.after_step(result, course.config.health)
+    if remedy is not None and remedy.kind == "give up":
+        _give_up(course, remedy, journal)
+    if remedy is not None and remedy.kind == "roll-back":
+        _roll_back(course, remedy, journal)
+        return True
+    _say(course, remedy, journal)
+    return False
 
 
-def _measured(course: Course, journal: Journal, lr: float) -> dict[str, Any]:
-    """What a record of training steps says, of the steps since the one before."""
-    step, progress = course.state.step, course.progress
-    measured = progress.take_window()
-    history = [*journal.losses, (step, measured["loss"])] if math.isfinite(measured["loss"]) else journal.losses
-    phase = OTHER_TASKS
-    if course.config.tasks.masked_lm and course.references is not None:
-        phase = learning_phase([at for at, _ in history], [loss for _, loss in history], course.references)
-    steps_left = (course.config.train.steps or step) - step
-    return {
-        "epoch": course.stream.epoch(step - 1 + course.health.batch_offset),
-        **measured,
-        "lr": lr,
-        **({} if course.config.masking.rate_schedule == "fixed" else {"masking_rate": course.masking_rate(step - 1)}),
-        "tokens": progress.tokens,
-        "seconds": progress.seconds,
-        "seconds_left": steps_left * progress.seconds / step,
-        "phase": phase,
-    }
+def _look(course: Course, result: StepResult, evaluate: Evaluate | None, journal: Journal) -> bool:
+    """Record the steps since the last record and score the model, where it is time; whether it is the best so far."""
+    train, step, best = course.config.train, course.state.step, False
+    last, logged = step == train.steps, step % train.log_every == 0
+    if last or logged:
+        record_steps(course, journal, result.lr)
+    if evaluate is not None and (last or step % train.evaluate_every == 0):
+        best = evaluate_now(course, evaluate, journal)
+    if course.progress.stopped is not None and not last and not logged:
+        record_steps(course, journal, result.lr)
+    return best
+
+
+def _save_if_due(course: Course, journal: Journal, *, best: bool, skipped: bool) -> Path | None:
+    """Write a checkpoint in turn, or of the best model; not after a skipped update, nor at the end, which is saved."""
+    train, step = course.config.train, course.state.step
+    due = course.progress.save_due or step % train.save_every == 0
+    course.progress.save_due = due and skipped  # five skips lead back to before the first
+    if step == train.steps or skipped or not (best or due):
+        return None
+    return _save(course, journal, in_turn=due, may_fail=train.on_save_error == "go-on")
 
 
 def evaluate_now(course: Course, evaluate: Evaluate, journal: Journal) -> bool:

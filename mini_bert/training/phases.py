@@ -14,7 +14,6 @@ place is read by itself, and a little by the average of its row. Only attention 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -91,15 +90,3 @@ def learning_phase(steps: Sequence[int], losses: Sequence[float], known: Referen
     x, y = np.log([steps[index] for index in recent]), np.array([losses[index] for index in recent])
     x, y = x - x.mean(), y - y.mean()
     return WAKING if -(x @ y) / (x @ x) > _WAKING_RATE else REFINING
-
-
-def progress_line(step: int, loss: float, accuracy: float, grad_norm: float, phase: str) -> str:
-    """One line about one step.
-
-    >>> progress_line(1000, 4.68123, 0.3141, 1.2, "attention wakes up")
-    'Step  1000 | Loss 4.6812 | Acc 31.4% | Grad 1.200 | [attention wakes up]'
-    >>> progress_line(12, math.nan, math.nan, math.nan, "refining")  # every step since the last line was skipped
-    'Step    12 | Loss — | Acc — | Grad — | [refining]'
-    """
-    measured = f"Loss {loss:.4f} | Acc {accuracy:>5.1%} | Grad {grad_norm:.3f}"
-    return f"Step {step:>5} | {measured if math.isfinite(loss) else 'Loss — | Acc — | Grad —'} | [{phase}]"

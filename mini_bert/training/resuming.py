@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import time
 from collections.abc import Mapping
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mini_bert.config.schema import Config, HealthConfig
+from mini_bert.data.cache import json_sha256
 from mini_bert.errors import CheckpointError, ConfigError, DataError
 from mini_bert.interop import manifest
 from mini_bert.training.checkpoint_folders import checkpoints, newest_verified, step_of
@@ -210,7 +209,7 @@ def learning_sha256(config: Config) -> str:
         section: {name: value for name, value in values.items() if (section, name) not in without_effect}
         for section, values in config.to_dict().items()
     }
-    return _sha256(settings)
+    return json_sha256(settings)
 
 
 def _without_effect(config: Config) -> set[tuple[str, str]]:
@@ -225,8 +224,4 @@ def _without_effect(config: Config) -> set[tuple[str, str]]:
 
 def data_sha256(provenance: Mapping[str, Any]) -> str:
     """The hash of what the texts were; of the versions of programs it says nothing."""
-    return _sha256({key: value for key, value in provenance.items() if "versions" not in key})
-
-
-def _sha256(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return json_sha256({key: value for key, value in provenance.items() if "versions" not in key})

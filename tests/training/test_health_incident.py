@@ -11,7 +11,8 @@ import pytest
 from mini_bert.config.schema import HealthConfig, ModelConfig
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.parameters import Parameters
-from mini_bert.training.health import Health, incident, incident_text, not_finite_in
+from mini_bert.training.health import Health
+from mini_bert.training.incident import incident, incident_text, not_finite_in
 from mini_bert.training.non_finite import NonFinite
 from mini_bert.training.step import StepResult, TrainingState
 

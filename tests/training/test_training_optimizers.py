@@ -23,7 +23,7 @@ from mini_bert.optim.optimizer import OPTIMIZERS, Settings
 from mini_bert.training import course as course_module
 from mini_bert.training.checkpoint import load_checkpoint, model_and_optimizer_sha256, save_checkpoint
 from mini_bert.training.forecast import _pieces
-from mini_bert.training.health import incident_text, not_finite_in
+from mini_bert.training.incident import incident_text, not_finite_in
 from mini_bert.training.layout import layout_of
 from mini_bert.training.memory import training_bytes
 from mini_bert.training.parallel import ShardPool
@@ -258,7 +258,8 @@ def test_a_number_that_is_not_finite_is_found_by_name() -> None:
 
 
 def test_an_incident_tells_of_all_that_is_kept() -> None:
-    from mini_bert.training.health import Health, incident
+    from mini_bert.training.health import Health
+    from mini_bert.training.incident import incident
 
     state = trained(config_of("all"), 2)
     told = incident(Health(), state, config_of("all").health, "A reason.")

@@ -14,7 +14,6 @@ from mini_bert.training.phases import (
     WAKING,
     References,
     learning_phase,
-    progress_line,
     references,
 )
 
@@ -56,9 +55,3 @@ def test_each_phase_on_its_own_curve():
     assert phase_of(lambda step: 6.1 - max(0, step - 1600) / 300) == WAKING
     assert phase_of(lambda step: 4.2 - 0.3 * math.log(step / 2000)) == REFINING
     assert learning_phase([10], [5.0], KNOWN) == WAKING
-
-
-def test_the_one_line():
-    assert progress_line(7, 9.0142, 0.0, 0.5, PLATEAU) == (
-        "Step     7 | Loss 9.0142 | Acc  0.0% | Grad 0.500 | [plateau near the unigram loss]"
-    )
