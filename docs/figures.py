@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from mini_bert.benchmarks import activation_checkpointing, tables
+from mini_bert.benchmarks import activation_checkpointing
+from mini_bert.benchmarks import tables as benchmark_tables
 from mini_bert.benchmarks.race import tables as race_tables
 from mini_bert.benchmarks.race.result import RaceResult
 from mini_bert.benchmarks.result import BenchmarkResult
 from mini_bert.config import reference as settings_reference
 from mini_bert.reports import initial_signal, numerics, pages
-from mini_bert.reports.assessment import assessment_tables, history_table, seeds_table
+from mini_bert.reports.assessment import history_table, seeds_table
 from mini_bert.reports.progression import progression_of, progression_table
 from mini_bert.reports.study import clock_table, study_block
 from mini_bert.reports.study_picture import study_picture
@@ -34,6 +35,8 @@ from mini_bert.verification.reliability import record, sample_order
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
+NOT_RUN = "(not run yet)\n"
+"""Stands in a block whose result file is not there."""
 _BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -42,7 +45,7 @@ def training_table(result: BenchmarkResult) -> Table:
     rows = []
     strong = []
     for entry in result.training.finished():
-        if entry.name in tables.PRODUCTS:
+        if entry.name in benchmark_tables.PRODUCTS:
             continue
         ratio = "" if entry.name == "ours" else f"{result.training.speed_up('ours', entry.name).median:.2f}"
         strong += [len(rows)] if entry.name == "ours" else []
@@ -84,8 +87,12 @@ def _sentences(lines: list[str]) -> str:
     return "\n".join(f"- {line}" for line in lines) + "\n"
 
 
-def _run(name: str) -> list[Table]:
+def _tables(name: str) -> list[Table]:
     return pages.tables(pages.read_result(RESULTS / f"{name}.json"))
+
+
+def _markdown(tables: Iterable[Table]) -> str:
+    return "\n".join(table.markdown() for table in tables)
 
 
 def _benchmark() -> BenchmarkResult:
@@ -95,17 +102,17 @@ def _benchmark() -> BenchmarkResult:
 def speed() -> str:
     """The training contest in the README."""
     result = _benchmark()
-    return training_table(result).markdown() + "\n" + _sentences(tables.summary(result))
+    return training_table(result).markdown() + "\n" + _sentences(benchmark_tables.summary(result))
 
 
 def benchmark() -> str:
     """Everything that was measured about speed."""
-    return "```text\n" + tables.plain_text(_benchmark()) + "```\n"
+    return "```text\n" + benchmark_tables.plain_text(_benchmark()) + "```\n"
 
 
 def demo() -> str:
     """What `make demo` reached, in the README."""
-    return _run("demo")[0].markdown()
+    return _tables("demo")[0].markdown()
 
 
 def lab(part: str) -> str:
@@ -115,7 +122,7 @@ def lab(part: str) -> str:
 
 def learned(name: str) -> str:
     """All tables of one run."""
-    return "\n".join(table.markdown() for table in _run(name))
+    return _markdown(_tables(name))
 
 
 def proof() -> str:
@@ -149,14 +156,14 @@ def tried(promise: str) -> str:
 def order() -> str:
     """How random the order of rows is, in the guide on data."""
     records = record.read(RESULTS / "reliability.json")["experiments"]
-    tables = [entry["measured"]["table"] for entry in records if "table" in entry["measured"]]
-    return sample_order.table(tables[0]).markdown() if tables else "(not measured yet)\n"
+    measured = next((entry["measured"]["table"] for entry in records if "table" in entry["measured"]), None)
+    return sample_order.table(measured).markdown() if measured is not None else "(not measured yet)\n"
 
 
 def signal() -> str:
     """How large the numbers of a fresh network are, in the guide on first values."""
     signals = initial_signal.read(RESULTS / "initial_signal.json")
-    return "\n".join(initial_signal.table(signals, placement).markdown() for placement in ("post", "pre"))
+    return _markdown(initial_signal.table(signals, placement) for placement in ("post", "pre"))
 
 
 def computed_again() -> str:
@@ -169,36 +176,36 @@ def reference_curve() -> str:
     """What the reference run knew after more and more steps."""
     path = RESULTS / "reference_curve.json"
     if not path.exists():
-        return "(not run yet)\n"
+        return NOT_RUN
     result = pages.read_result(path)
-    return progression_table(progression_of(result)).markdown() + "\n" + history_table(result).markdown()
+    return _markdown([progression_table(progression_of(result)), history_table(result)])
 
 
 def reference_seeds() -> str:
     """The beginning of the reference run with several seeds."""
     found = sorted(RESULTS.glob("reference_seed_*.json"))
-    return seeds_table([pages.read_result(path) for path in found]).markdown() if found else "(not run yet)\n"
+    return seeds_table([pages.read_result(path) for path in found]).markdown() if found else NOT_RUN
 
 
 def reference(whole: bool) -> str:
     """What the reference model has learnt: the one table, and where asked each part's own."""
     path = RESULTS / "reference.json"
     if not path.exists():
-        return "(not run yet)\n"
-    headline, *parts = assessment_tables(pages.read_result(path) | {"whole": True})
-    return "\n".join(table.markdown() for table in (parts if whole else [headline]))
+        return NOT_RUN
+    headline, *parts = pages.assessment_tables(pages.read_result(path) | {"whole": True})
+    return _markdown(parts if whole else [headline])
 
 
 def race() -> str:
     """Time to a held-out loss beside transformers."""
     path = RESULTS / "race.json"
-    return race_tables.table(RaceResult.read(path)).markdown() if path.exists() else "(not run yet)\n"
+    return race_tables.table(RaceResult.read(path)).markdown() if path.exists() else NOT_RUN
 
 
 def studied(name: str) -> str:
     """All tables of one study."""
     path = RESULTS / "studies" / f"{name}.json"
-    return study_block(pages.read_result(path)) if path.exists() else "(not run yet)\n"
+    return study_block(pages.read_result(path)) if path.exists() else NOT_RUN
 
 
 def clocked(name: str) -> str:

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+ONE_BLAS_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1"}
+"""Variables that keep a BLAS to one thread; it reads them when it is loaded."""
 _NO_LIMIT = 1 << 60
 """A limit from here on is none: version 1 of control groups writes 9223372036854771712, `ulimit` 2⁶⁴ − 1."""
 

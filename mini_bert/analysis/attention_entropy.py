@@ -6,7 +6,8 @@ A head's attention from query i is a distribution a_i over the S real keys of it
 
 is 0 where the head looks at one token alone and ln S where it looks at all alike; exp(H_i) reads as the number of
 tokens looked at. Clark et al. 2019 ("What Does BERT Look At?", section 3.2) draw it by layer; heads of low entropy are
-those that mostly track a position or [SEP].
+those that mostly track a position or [SEP]. So the mean weight on the token before, the token behind, and a row's first
+and last one stand beside it.
 
 Means are over real queries, intervals take rows as what was drawn.
 """
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from mini_bert.model.bert import MiniBERT
 
 ROWS_AT_ONCE = 16
+_BESIDE = ("previous", "next")
+_WEIGHTS = (*_BESIDE, "first", "last")
 
 
 def compute_attention_entropy(model: MiniBERT, batches: Sequence[Batch]) -> dict[str, Any]:
@@ -38,8 +41,8 @@ def compute_attention_entropy(model: MiniBERT, batches: Sequence[Batch]) -> dict
 
     Returns:
         Plain values for JSON, of kind `attention_entropy`: `heads` lists layer, head, `entropy` with its interval,
-        `share` (of ln S), and `first` and `last`: the mean weight on a row's first and last real token, which in rows
-        of text are [CLS] and [SEP].
+        `share` (of ln S), and mean weights: `previous` and `next` on the tokens beside the query's own, of the queries
+        that have one; `first` and `last` on a row's first and last real token, in rows of text [CLS] and [SEP].
 
     Raises:
         InvalidInputError: no rows.
@@ -58,7 +61,8 @@ def compute_attention_entropy(model: MiniBERT, batches: Sequence[Batch]) -> dict
         for head in range(model.config.num_attention_heads):
             entropy = clustered_mean(sums["entropy"][:, layer, head], queries)
             others = {
-                name: clustered_mean(sums[name][:, layer, head], queries).mean for name in ("share", "first", "last")
+                name: clustered_mean(sums[name][:, layer, head], queries - 1 if name in _BESIDE else queries).mean
+                for name in ("share", *_WEIGHTS)
             }
             heads.append(
                 {
@@ -91,7 +95,7 @@ def _of_rows(model: MiniBERT, batch: Batch) -> tuple[dict[str, NDArray[np.float6
     last = T - 1 - real[:, ::-1].argmax(axis=1)
     widest = np.log(np.maximum(keys, 2))[:, None]
     shape = (B, model.config.num_hidden_layers, model.config.num_attention_heads)
-    sums = {name: np.zeros(shape) for name in ("entropy", "share", "first", "last")}
+    sums = {name: np.zeros(shape) for name in ("entropy", "share", *_WEIGHTS)}
 
     def tap(name: str, value: Any) -> Any:
         if name.endswith(".attention_weights"):
@@ -100,6 +104,8 @@ def _of_rows(model: MiniBERT, batch: Batch) -> tuple[dict[str, NDArray[np.float6
             sums["entropy"][:, layer] = entropies.sum(axis=-1)
             sums["share"][:, layer] = entropies.sum(axis=-1) / widest
             weights = value.real * real[:, None, :, None]
+            sums["previous"][:, layer] = np.trace(weights, offset=-1, axis1=2, axis2=3)
+            sums["next"][:, layer] = np.trace(weights * real[:, None, None], offset=1, axis1=2, axis2=3)
             sums["first"][:, layer] = weights[..., 0].sum(axis=-1)
             sums["last"][:, layer] = weights[np.arange(B), :, :, last].sum(axis=-1)
         return value

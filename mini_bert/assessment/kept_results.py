@@ -8,13 +8,13 @@ again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mini_bert.atomic_files import replace_file
+from mini_bert.data.cache import json_sha256
 from mini_bert.data.sources import cache_home
 
 FOLDER = "assessments"
@@ -50,5 +50,4 @@ class KeptResults:
         replace_file(self._path(measurement), (json.dumps(contents, indent=1, ensure_ascii=False) + "\n").encode())
 
     def _path(self, measurement: Mapping[str, Any]) -> Path:
-        of = hashlib.sha256(json.dumps(measurement, sort_keys=True).encode()).hexdigest()
-        return self._folder / f"{measurement['part']}-{of[:16]}.json"
+        return self._folder / f"{measurement['part']}-{json_sha256(measurement)[:16]}.json"

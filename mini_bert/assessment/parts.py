@@ -129,7 +129,7 @@ def _stability(subject: Subject) -> Result:
 def _attention(subject: Subject) -> Result:
     from mini_bert.analysis.attention_entropy import compute_attention_entropy
     from mini_bert.data.batches import held_out_batches
-    from mini_bert.probing.sentence_similarity import evenly_spaced
+    from mini_bert.data.order import evenly_spaced
 
     batches = held_out_batches(subject.tokens.held_out, subject.config, subject.tokens.tokenizer)
     return compute_attention_entropy(subject.model, evenly_spaced(batches, 2) if subject.quick else batches)
@@ -137,8 +137,8 @@ def _attention(subject: Subject) -> Result:
 
 def _efficiency(subject: Subject) -> Result:
     from mini_bert.data.batches import held_out_batches
+    from mini_bert.data.order import evenly_spaced
     from mini_bert.evaluation.efficiency import measure_efficiency
-    from mini_bert.probing.sentence_similarity import evenly_spaced
 
     batches = held_out_batches(subject.tokens.held_out, subject.config, subject.tokens.tokenizer)
     return measure_efficiency(subject.model, evenly_spaced(batches, 4), subject.config, threads=subject.threads)
@@ -147,10 +147,10 @@ def _efficiency(subject: Subject) -> Result:
 PARTS: dict[str, Part] = {
     part.name: part
     for part in (
-        Part("masked_lm", "hidden pieces of held-out text", _masked_lm, text=True),
+        Part("masked_lm", "hidden pieces of held-out text", _masked_lm, text=True, version=3),
         Part("breakdown", "which hidden pieces", _breakdown, ("ud-ewt",), text=True, in_quick=False),
         Part("perplexity", "pseudo-perplexity", _pseudo_perplexity, text=True),
-        Part("attention", "how widely heads look", _attention, text=True, heads=()),
+        Part("attention", "how widely heads look", _attention, text=True, heads=(), version=3),
         Part("efficiency", "what it costs", _efficiency, text=True, heads=()),
         Part("pos", "parts of speech", _part_of_speech, ("ud-ewt",), heads=()),
         Part("blimp", "grammar: BLiMP", _pairs("blimp"), ("blimp",), text=True),

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib import import_module
 
 from mini_bert.errors import InvalidInputError, MiniBertError, StorageError, nearest
+from mini_bert.machine import ONE_BLAS_THREAD
 
 VERBS = {
     "demo": "Learn a vocabulary and a model from this machine's Python documentation, and show what it knows",
@@ -177,5 +178,5 @@ def _one_blas_thread() -> AbstractContextManager[object]:
 
         limits: AbstractContextManager[object] = threadpool_limits(limits=1, user_api="blas")
         return limits
-    os.environ.update(OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1", VECLIB_MAXIMUM_THREADS="1")
+    os.environ.update(ONE_BLAS_THREAD)
     return nullcontext()

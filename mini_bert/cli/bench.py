@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from mini_bert.cli import DONE
 from mini_bert.cli.options import Flag, option
+from mini_bert.cli.results import say
 
 
 def bench(
@@ -38,7 +39,7 @@ def bench(
         output=out,
         threads=threads,
         rows=rows,
-        report=lambda message: print(message, file=sys.stderr, flush=True),
+        report=say,
     )
     if json:
         print(result.model_dump_json(indent=2))

@@ -11,6 +11,7 @@ from tyro.conf import Positional, arg
 from mini_bert.cli import DONE
 from mini_bert.cli.models import find_model
 from mini_bert.cli.options import Flag, option
+from mini_bert.cli.results import print_json
 from mini_bert.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -73,9 +74,7 @@ def convert(
     model.save_pretrained(out, dtype or held)
     facts = _facts(model, origin, held, out, dtype or held)
     if json:
-        import json as json_format
-
-        print(json_format.dumps(facts, indent=2, ensure_ascii=False))
+        print_json(facts)
     else:
         _print(facts)
     if model.tokenizer is None:

@@ -13,6 +13,7 @@ from mini_bert.cli.options import Flag
 from mini_bert.cli.results import print_json
 from mini_bert.data import sources
 from mini_bert.errors import ChecksumError, DataError
+from mini_bert.reports.quantities import size
 
 Name = Positional[Annotated[str, arg(metavar="NAME")]]
 Names = Positional[Annotated[tuple[str, ...], arg(metavar="NAME…", help_behavior_hint="")]]
@@ -38,7 +39,7 @@ def list(*, json: Flag = False) -> int:
         print(f"{heading}:")
         for source in sources.SOURCES.values():
             if source.kind == kind:
-                print(f"  {source.name:<{width}}  {_size(source.bytes):>8}  {_presence(source):<7}  {source.title}")
+                print(f"  {source.name:<{width}}  {_size(source):>8}  {_presence(source):<7}  {source.title}")
     return DONE
 
 
@@ -56,7 +57,7 @@ def fetch(names: Names) -> int:
     for name in names:
         source = sources.lookup(name)
         if source.files:
-            print(f"{name}: {len(source.files)} files, {_size(source.bytes)}, {source.licence}", file=sys.stderr)
+            print(f"{name}: {len(source.files)} files, {_size(source)}, {source.licence}", file=sys.stderr)
         for path in sources.fetch(name):
             print(path)
     return DONE
@@ -104,7 +105,7 @@ def describe(name: Name, *, sentences: int = 3, json: Flag = False) -> int:
         return DONE
     print(f"{source.name}: {source.title}\n  licence  {source.licence}")
     if source.files:
-        print(f"  files    {len(source.files)}, {_size(source.bytes)}, here: {_presence(source)}")
+        print(f"  files    {len(source.files)}, {_size(source)}, here: {_presence(source)}")
         print(f"  place    {sources.data_home() / source.name}")
         print(f"  source   {source.files[0].url}")
     if source.kind == "corpus" and sentences > 0 and _presence(source) == "yes":
@@ -123,5 +124,6 @@ def _presence(source: sources.Source) -> str:
     return "yes" if here == len(source.files) else f"{here}/{len(source.files)}" if here else "-"
 
 
-def _size(bytes: int) -> str:
-    return f"{bytes / 1e6:,.1f} MB" if bytes else ""
+def _size(source: sources.Source) -> str:
+    """Nothing for what is harvested from this machine."""
+    return size(source.bytes) if source.bytes else ""

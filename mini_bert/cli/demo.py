@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Annotated
@@ -42,6 +43,6 @@ def demo(
     return train_and_show(lambda: load_config(["training/pretraining"], overrides), json=json)
 
 
-def _names():  # type: ignore[no-untyped-def]
+def _names() -> Iterator[str]:
     yield "demo"
     yield from (f"demo-{number}" for number in count(2))

@@ -11,7 +11,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 from mini_bert.atomic_files import require_place
 from mini_bert.cli import DONE
 from mini_bert.cli.models import find_model
-from mini_bert.cli.options import refuse_beside
+from mini_bert.cli.options import refuse_beside, require_at_least_one
 from mini_bert.cli.texts import lines_of_file, tell_what_is_cut, texts_or_lines
 from mini_bert.errors import InvalidInputError
 
@@ -57,11 +57,10 @@ def embed(
         out: write the vectors as a NumPy array [N, H] to this .npy file.
         json: one JSON object a text.
     """
-    from mini_bert.inference.sentence_embeddings import nearest, sentence_embeddings
+    from mini_bert.inference.sentence_embeddings import sentence_embeddings
     from mini_bert.model.bert import MiniBERT
 
-    if neighbours < 1:
-        raise InvalidInputError("--neighbours", got=neighbours, expected="at least 1")
+    require_at_least_one("--neighbours", neighbours)
     if out is not None and out.suffix != ".npy":
         raise InvalidInputError("--out", got=str(out), expected="a file name that ends in .npy")
     if pooling == "static":
@@ -73,19 +72,11 @@ def embed(
     bert = MiniBERT.from_pretrained(find_model(model))
     tell_what_is_cut(bert, [(text,) for text in (*given, *(others or ()))])
     vectors = sentence_embeddings(bert, given, pooling=pooling, layers=layer, normalized=normalized)
-    if others is not None:
+    if others is None:
+        found = _neighbours(vectors, vectors, given, neighbours)
+    else:
         candidates = sentence_embeddings(bert, others, pooling=pooling, layers=layer)
-        numbers, cosines = nearest(vectors, candidates, min(neighbours, len(others)))
-    elif len(given) > 1:
-        others = given
-        numbers, cosines = nearest(vectors, vectors, min(neighbours + 1, len(given)))
-    found: list[list[tuple[str, float]]] = [[] for _ in given]
-    if others is not None:
-        for i in range(len(given)):
-            near = [(int(n), float(c)) for n, c in zip(numbers[i], cosines[i], strict=True)]
-            if among is None:  # a text is not its own neighbour
-                near = [(n, c) for n, c in near if n != i][:neighbours]
-            found[i] = [(others[n], c) for n, c in near]
+        found = _neighbours(vectors, candidates, others, neighbours)
     if out is not None:
         _write(out, vectors)
     for number, text in enumerate(given):
@@ -94,6 +85,27 @@ def embed(
         elif found[number] or out is None:
             print("\n" * (number > 0) + _as_text(text, vectors[number], found[number]))
     return DONE
+
+
+def _neighbours(
+    vectors: NDArray[np.floating], candidates: NDArray[np.floating], texts: Sequence[str], number: int
+) -> list[list[tuple[str, float]]]:
+    """For each vector the texts of the nearest candidates, with their cosines.
+
+    Where the candidates are the vectors themselves, no text is its own neighbour.
+    """
+    from mini_bert.inference.sentence_embeddings import nearest
+
+    same = candidates is vectors
+    if same and len(texts) == 1:
+        return [[]]
+    places, cosines = nearest(vectors, candidates, min(number + same, len(texts)))
+    return [
+        [(texts[place], float(cosine)) for place, cosine in zip(*near, strict=True) if not (same and place == own)][
+            :number
+        ]
+        for own, near in enumerate(zip(places, cosines, strict=True))
+    ]
 
 
 def _as_text(text: str, vector: NDArray[np.floating], near: Sequence[tuple[str, float]]) -> str:

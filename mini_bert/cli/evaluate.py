@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from mini_bert.cli import CHECK_FAILED, DONE, code_of_signal
-from mini_bert.cli.models import find_model, trained_by
+from mini_bert.cli.models import find_model, require_tokenizer, trained_by
 from mini_bert.cli.options import ConfigOptions, Flag, option, refuse_beside
-from mini_bert.cli.results import print_result
+from mini_bert.cli.results import print_result, say
 from mini_bert.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ def _assessed(name: str, options: ConfigOptions, parts: Sequence[Part], *, quick
             subject,
             parts,
             again=again,
-            done=lambda title, seconds: print(f"{title}: {seconds:.0f} s", file=sys.stderr, flush=True),
+            done=lambda title, seconds: say(f"{title}: {seconds:.0f} s"),
         )
     _require_something(found)
     return found
@@ -176,8 +176,7 @@ def _subject(name: str, options: ConfigOptions) -> tuple[Path, MiniBERT, Config]
 
     folder = find_model(name)
     bert = MiniBERT.from_pretrained(folder)
-    if bert.tokenizer is None:
-        raise InvalidInputError("RUN", got=f"{folder}, a model without a tokenizer", expected="vocab.txt beside it")
+    require_tokenizer(bert, folder, "RUN")
     config = _config_of(folder, options)
     for setting in options.settings.get("model", {}):
         asked, found = getattr(config.model, setting), getattr(bert.config, setting)

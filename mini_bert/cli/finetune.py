@@ -10,7 +10,7 @@ from tyro.conf import Positional, arg
 
 from mini_bert.cli import DONE, code_of_signal
 from mini_bert.cli.models import find_model
-from mini_bert.cli.options import ConfigOptions, Flag, beginning_from, option, refuse_beside
+from mini_bert.cli.options import ConfigOptions, Flag, beginning_from, option, refuse_beside, require_at_least_one
 from mini_bert.cli.results import command, print_result
 from mini_bert.errors import ConfigError
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mini_bert.config.schema import Config, ModelConfig
     from mini_bert.data.task_sets.labelled import LabelledSet
     from mini_bert.data.tokens import TokenCorpus
+    from mini_bert.evaluation.finetuning import Finetuning
+    from mini_bert.model.bert import MiniBERT
 
 _PRESET = "training/finetuning"
 _DRAWN_DEV_SHARE, _MOST_DRAWN_DEV = 0.2, 2000
@@ -71,10 +73,11 @@ def finetune(
     """
     from mini_bert.cli.training_display import training_display
     from mini_bert.evaluation.finetuning import Finetuning, Interrupted, finetune_task
-    from mini_bert.evaluation.forgetting import forgetting_and_remedies
     from mini_bert.model.pretrained import from_pretrained
     from mini_bert.training.allocator import keep_freed_memory
 
+    require_at_least_one("--epochs", epochs)
+    require_at_least_one("--seeds", seeds)
     if forgetting:
         given_besides = {"--dev-file": dev_file is not None, "--transfer": transfer is not None}
         refuse_beside("--forgetting", {"--grid": grid, "--from-scratch": from_scratch, **given_besides})
@@ -90,14 +93,8 @@ def finetune(
     try:
         experiment = Finetuning(config, given, folder, train, epochs=epochs, replay=text, display=training_display)
         if forgetting:
-            from mini_bert.data.batches import held_out_batches
-
             assert text is not None
-            assert given.tokenizer is not None
-            shape = config.model_copy(update={"model": given.config})
-            result = forgetting_and_remedies(
-                experiment, given, held_out_batches(text.held_out, shape, given.tokenizer), first
-            )
+            result = _forgotten(experiment, config, given, text)
         else:
             other = None if transfer is None else str(find_model(transfer, "--transfer"))
             numbers = range(first, first + seeds)
@@ -117,13 +114,24 @@ def finetune(
     return DONE
 
 
+def _forgotten(experiment: Finetuning, config: Config, given: MiniBERT, text: TokenCorpus) -> dict[str, Any]:
+    """What is forgotten of the text, on batches of what is held out of it."""
+    from mini_bert.data.batches import held_out_batches
+    from mini_bert.evaluation.forgetting import forgetting_and_remedies
+
+    assert given.tokenizer is not None
+    shape = config.model_copy(update={"model": given.config})
+    batches = held_out_batches(text.held_out, shape, given.tokenizer)
+    return forgetting_and_remedies(experiment, given, batches, config.run.seed)
+
+
 def _config(options: ConfigOptions, task: str, resume: str | None, forgetting: bool) -> Config:
     from mini_bert.training.resuming import run_folder
 
     if resume not in (None, "auto"):
         raise ConfigError("--resume", got=resume, expected="auto: each run goes on from its newest checkpoint")
-    corpus = options.told("data", "corpus")
-    weight = options.told("tasks", "masked_lm")
+    corpus = options.chosen("data", "corpus")
+    weight = options.chosen("tasks", "masked_lm")
     if forgetting or weight:
         if not corpus:
             raise ConfigError("--corpus", got="none", expected="the running text that is to be remembered")
@@ -168,7 +176,7 @@ def _sets(task: str, train_file: Path | None, dev_file: Path | None) -> tuple[La
     return train, dev
 
 
-def _text(options: ConfigOptions, config: Config, given: Any) -> TokenCorpus:
+def _text(options: ConfigOptions, config: Config, given: MiniBERT) -> TokenCorpus:
     """The running text, in the pieces of the model; as much of it is held out as in pre-training."""
     from mini_bert.cli.progress import preparation
     from mini_bert.config.schema import DataConfig

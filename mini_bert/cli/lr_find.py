@@ -12,6 +12,7 @@ from mini_bert.atomic_files import require_place
 from mini_bert.cli import CHECK_FAILED, DONE
 from mini_bert.cli.models import find_model
 from mini_bert.cli.options import ConfigOptions, Flag, beginning_from, option
+from mini_bert.cli.results import print_json
 from mini_bert.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -49,20 +50,21 @@ def lr_find(
     from mini_bert.config.no_effect import without_effect
     from mini_bert.data.tokens import open_tokens
     from mini_bert.reports.drawing import require_drawable
-    from mini_bert.reports.learning_rate_curve import to_json, write
+    from mini_bert.reports.learning_rate_curve import to_dict, write
     from mini_bert.training.lr_finder import Point, search
 
     if out is not None:
         require_drawable()
         require_place(Path(out) / "learning_rate.json")
     checkpoint = None if model is None else find_model(model)
-    if checkpoint is not None and _settings_of(checkpoint) is None:
+    settings = None if checkpoint is None else _settings_of(checkpoint)
+    if checkpoint is not None and settings is None:
         raise InvalidInputError(
             "MODEL",
             got=f"{checkpoint}, of whose training nothing is known",
             expected="a run, or its checkpoint",
         )
-    config = options.load(_settings_of(checkpoint) or "training/pretraining")
+    config = options.load(settings or "training/pretraining")
     for note in without_effect(config):
         print(f"Note: {note}", file=sys.stderr)
     with preparation() as progress:
@@ -76,19 +78,17 @@ def lr_find(
         for path in write(curve, Path(out)):
             print(path, file=sys.stderr)
     if json:
-        import json as json_format
-
-        print(json_format.dumps(to_json(curve), indent=1))
+        print_json(to_dict(curve))
     else:
         _print(curve, config)
     return CHECK_FAILED if curve.proposal.lr is None else DONE
 
 
-def _settings_of(checkpoint: Path | None) -> str | None:
-    """The configuration of the run that a checkpoint belongs to."""
+def _settings_of(checkpoint: Path) -> str | None:
+    """The `config.yaml` of the run that a checkpoint belongs to; None where it belongs to none."""
     from mini_bert.training.resuming import home_of
 
-    home = None if checkpoint is None else home_of(checkpoint)
+    home = home_of(checkpoint)
     return str(home / "config.yaml") if home is not None and (home / "config.yaml").is_file() else None
 
 

@@ -61,6 +61,16 @@ def require_head(bert: MiniBERT, head: str, name: str, advice: str) -> None:
         )
 
 
+def require_tokenizer(bert: MiniBERT, folder: Path, argument: str = "MODEL") -> None:
+    """Refuse a model that reads ids alone; `folder` is where it lies, `argument` what an error names.
+
+    Raises:
+        InvalidInputError: it has no tokenizer.
+    """
+    if bert.tokenizer is None:
+        raise InvalidInputError(argument, got=f"{folder}, a model without a tokenizer", expected="vocab.txt beside it")
+
+
 def trained_by(folder: Path) -> Path | None:
     """The `config.yaml` by which a model was trained; None where there is none.
 

@@ -11,8 +11,8 @@ from tyro.conf import Positional, UseAppendAction, arg
 
 from mini_bert.atomic_files import require_place
 from mini_bert.cli import DONE
-from mini_bert.cli.models import find_model, trained_by
-from mini_bert.cli.options import ConfigOptions, Flag, option
+from mini_bert.cli.models import find_model, require_tokenizer, trained_by
+from mini_bert.cli.options import ConfigOptions, Flag, option, require_at_least_one
 from mini_bert.cli.results import print_result
 from mini_bert.errors import InvalidInputError
 
@@ -65,8 +65,7 @@ def numerics(
 
     for name in formats:
         lookup(name)
-    if threads is not None and threads < 1:
-        raise InvalidInputError("--threads", got=threads, expected="a positive number")
+    require_at_least_one("--threads", threads)
     if out is not None:
         require_drawable()
         require_place(Path(out) / "numerics.json")
@@ -125,8 +124,8 @@ def _open(folder: Path | None, corpus: Sequence[str], progress: Progress) -> tup
     beneath = ["training/pretraining"] if recipe is None else [str(recipe)]
     config = ConfigOptions(corpus=(tuple(corpus),)).load(*beneath)
     bert = MiniBERT(config.model, dtype=np.float64) if folder is None else MiniBERT.from_pretrained(folder, np.float64)
-    if folder is not None and bert.tokenizer is None:
-        raise InvalidInputError("MODEL", got=f"{folder}, a model without a tokenizer", expected="vocab.txt beside it")
+    if folder is not None:
+        require_tokenizer(bert, folder)
     if model_type(bert.config) != FAITHFUL:
         raise InvalidInputError(
             "MODEL",

@@ -60,6 +60,16 @@ def refuse_beside(option: str, others: Mapping[str, bool]) -> None:
             raise InvalidInputError(other, got=f"it beside {option}", expected="one of the two")
 
 
+def require_at_least_one(name: str, value: int | None) -> None:
+    """Refuse a number of threads, workers or neighbours that is none; None stands for the default.
+
+    Raises:
+        InvalidInputError: `value` is below 1.
+    """
+    if value is not None and value < 1:
+        raise InvalidInputError(name, got=value, expected="at least 1")
+
+
 @dataclass(frozen=True)
 class ConfigOptions:
     """Where a configuration comes from, for every verb that needs one."""
@@ -90,7 +100,7 @@ class ConfigOptions:
             variables=os.environ,
         )
 
-    def told(self, section: str, setting: str) -> Any:
+    def chosen(self, section: str, setting: str) -> Any:
         """What an option, or else a variable, says of one setting; None where neither says anything."""
         from mini_bert.config.variables import layer_of_variables
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from mini_bert.cli import DONE, code_of_signal
 from mini_bert.cli.options import ConfigOptions, Flag, beginning_from, option
-from mini_bert.cli.results import command, print_result
+from mini_bert.cli.results import command, print_json, print_result
 
 if TYPE_CHECKING:
     from mini_bert.config.schema import Config, ModelConfig
@@ -108,10 +108,8 @@ def _without_masks(result: PretrainResult, *, json: bool) -> int:
     """Print the last scores of a model that fills no masks; the report is about masks."""
     scores = {name: value for name, value in result.evaluation.items() if name not in ("kind", "step")}
     if json:
-        import json as json_format
-
-        told = {"run": str(result.run), "checkpoint": str(result.checkpoint), "step": result.step}
-        print(json_format.dumps({**told, "sha256": result.sha256, "evaluation": scores}, indent=2))
+        where = {"run": result.run, "checkpoint": result.checkpoint, "step": result.step}
+        print_json({**where, "sha256": result.sha256, "evaluation": scores})
         return DONE
     for name, value in scores.items():
         print(f"{name.replace('_', ' '):<28}{value:.4f}")
@@ -122,7 +120,7 @@ def _without_masks(result: PretrainResult, *, json: bool) -> int:
 def _resumed_config(options: ConfigOptions, resume: str) -> str | None:
     """The configuration that the run was begun with: a resumed run is the same run."""
     if resume == "auto":
-        run = Path(options.told("run", "directory") or "runs", options.told("run", "name") or "")
+        run = Path(options.chosen("run", "directory") or "runs", options.chosen("run", "name") or "")
         if not run.exists():
             print(f"There is no {run} yet: it begins.", file=sys.stderr)
         path = run / "config.yaml"
@@ -174,7 +172,7 @@ def _opens(model: ModelConfig) -> str:
 
 def _print_next(result: PretrainResult, config: Config, example: str) -> None:
     name = result.run.name if config.run.directory == "runs" else result.run
-    say = command()
+    program = command()
     print(
         f"""
 The run is in {result.run}, its last checkpoint in {result.checkpoint}
@@ -182,9 +180,9 @@ The run is in {result.run}, its last checkpoint in {result.checkpoint}
 {result.sha256}
 
 What to try next
-  {say} fill-mask {name} {shlex.quote(example)}
-  {say} tokenizer explain {name} 'unbelievable'
-  {say} evaluate {name} --overfit-one-batch       # can it learn one batch by heart? A test of the machinery
-  {say} pretrain --run longer --train.minutes 60
-  {say} data list                                # other texts: {say} pretrain --corpus novels"""
+  {program} fill-mask {name} {shlex.quote(example)}
+  {program} tokenizer explain {name} 'unbelievable'
+  {program} evaluate {name} --overfit-one-batch       # can it learn one batch by heart? A test of the machinery
+  {program} pretrain --run longer --train.minutes 60
+  {program} data list                                # other texts: {program} pretrain --corpus novels"""
     )

@@ -9,10 +9,9 @@ from tyro.conf import Positional
 
 from mini_bert.atomic_files import require_place
 from mini_bert.cli import DONE
-from mini_bert.cli.models import FILLS_NO_MASKS, find_model, require_head, trained_by
+from mini_bert.cli.models import FILLS_NO_MASKS, find_model, require_head, require_tokenizer, trained_by
 from mini_bert.cli.options import ConfigOptions, Flag, option
 from mini_bert.cli.results import print_result
-from mini_bert.errors import InvalidInputError
 from mini_bert.model.shipped import DEFAULT
 
 if TYPE_CHECKING:
@@ -291,8 +290,7 @@ def _with_tokenizer(name: str, head: str | None = None) -> tuple[Path, MiniBERT]
 
     folder = find_model(name)
     bert = MiniBERT.from_pretrained(folder)
-    if bert.tokenizer is None:
-        raise InvalidInputError("MODEL", got=f"{folder}, a model without a tokenizer", expected="vocab.txt beside it")
+    require_tokenizer(bert, folder)
     if head is not None:
         require_head(bert, head, name, FILLS_NO_MASKS)
     if (recipe := trained_by(folder)) is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 from mini_bert.cli import DONE
-from mini_bert.cli.options import Flag, option
+from mini_bert.cli.options import Flag, option, require_at_least_one
+from mini_bert.cli.results import print_table, say
+from mini_bert.errors import InvalidInputError
 
 
 def race(
@@ -42,13 +43,8 @@ def race(
     from mini_bert.benchmarks.race.racers import RACERS
     from mini_bert.benchmarks.race.result import RaceResult
     from mini_bert.benchmarks.race.tables import table
-    from mini_bert.errors import InvalidInputError
 
-    def told(message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
-
-    if threads is not None and threads < 1:
-        raise InvalidInputError("--threads", got=threads, expected="at least 1")
+    require_at_least_one("--threads", threads)
     names = [racer.name for racer in RACERS]
     unknown = sorted(set(only or ()) - set(names))
     if unknown or only == ():
@@ -56,19 +52,15 @@ def race(
     folder = Path(out)
     if not show:
         if clock or not (folder / FILE_NAME).exists():
-            measure_clock(folder, threads=threads, told=told)
+            measure_clock(folder, threads=threads, told=say)
         if not clock:
-            run_race(folder, Path(runs), only=only or (), threads=threads, told=told)
+            run_race(folder, Path(runs), only=only or (), threads=threads, told=say)
         _draw(folder)
     result = RaceResult.read(folder / FILE_NAME)
     if json:
         print(result.model_dump_json(indent=2))
-    elif sys.stdout.isatty():
-        from rich.console import Console
-
-        Console().print(table(result).rich())
     else:
-        print(table(result).plain(), end="")
+        print_table(table(result))
     return DONE
 
 

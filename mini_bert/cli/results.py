@@ -6,9 +6,12 @@ import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mini_bert.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from mini_bert.reports.table import Table
 
 _WIDE = 110
 """Columns of the progression table; on a narrower terminal its cells would fall apart, and it is left out."""
@@ -39,6 +42,16 @@ def print_result(result: Mapping[str, Any], *, json: bool = False, markdown: boo
         if part["kind"] != "progression" or console.width >= _WIDE:
             for table in tables(part):
                 console.print(table.rich())
+
+
+def print_table(table: Table) -> None:
+    """A table: drawn on a terminal, plain elsewhere."""
+    if sys.stdout.isatty():
+        from rich.console import Console
+
+        Console().print(table.rich())
+    else:
+        print(table.plain(), end="")
 
 
 def print_json(value: object) -> None:

@@ -29,14 +29,15 @@ def list(*, directory: Directory = "runs", json: Flag = False) -> int:
     Args:
         json: as JSON.
     """
-    from mini_bert.reports.runs import as_json, overview
+    from mini_bert.reports.run_details import as_dict
+    from mini_bert.reports.runs import runs_table
     from mini_bert.training.run_folders import summaries
 
     found = summaries(Path(directory))
     if json:
-        print_json([as_json(run) for run in found])
+        print_json([as_dict(run) for run in found])
     elif found:
-        print(overview(found, Path(directory)).plain(), end="")
+        print(runs_table(found, Path(directory)).plain(), end="")
     else:
         print(f"No runs in {directory}. To begin one: mini-bert pretrain --run first", file=sys.stderr)
     return DONE
@@ -54,17 +55,18 @@ def show(name: Name, *, directory: Directory = "runs", json: Flag = False) -> in
         json: as JSON, with the loss of every record.
     """
     from mini_bert.cli.training_display import sparkline
-    from mini_bert.reports.runs import details, heading, tables
+    from mini_bert.reports.run_details import run_details
+    from mini_bert.reports.runs import run_heading, run_tables
     from mini_bert.training.run_folders import find_run
 
-    known = details(find_run(name, Path(directory)))
+    known = run_details(find_run(name, Path(directory)))
     if json:
         print_json(known)
         return DONE
-    print(heading(known))
+    print(run_heading(known))
     if curve := sparkline([loss for _, loss in known["train_losses"]], 60):
         print(f"loss {curve}")
-    for table in tables(known):
+    for table in run_tables(known):
         print(f"\n{table.plain()}", end="")
     for incident in known["incidents"]:
         print(f"\nIncident, in {incident['file']}: {incident.get('reason', 'not readable')}")
@@ -78,8 +80,9 @@ def show(name: Name, *, directory: Directory = "runs", json: Flag = False) -> in
 
 
 def verify(names: Names = (), *, directory: Directory = "runs", json: Flag = False) -> int:
-    """Compare runs with what was written: every file of every checkpoint, the log, the final sha256. Exit code 1 if
-    anything is wrong.
+    """Compare runs with what was written: every file of every checkpoint, the log, the final sha256.
+
+    Exit code 1 if anything is wrong.
 
     Examples:
       mini-bert runs verify                  # all runs
@@ -103,8 +106,8 @@ def verify(names: Names = (), *, directory: Directory = "runs", json: Flag = Fal
         at = f"{number} of {len(runs)}: {run}"
         if not json:
             print(run)
-        for finding in verify_run(run, told=partial(_progress, at)):
-            _progress()
+        for finding in verify_run(run, told=partial(_overwrite_line, at)):
+            _overwrite_line()
             findings.append({"subject": finding.subject, "problem": finding.problem, "note": finding.note})
             if not json:
                 said = f"WRONG: {finding.problem}" if finding.problem else finding.note or "as it should be"
@@ -140,8 +143,7 @@ def prune(
         dry_run: only say what would go.
         json: as JSON.
     """
-    from mini_bert.errors import InvalidInputError
-    from mini_bert.reports.runs import size
+    from mini_bert.reports.quantities import size
     from mini_bert.training.run_folders import find_run, find_runs, prunable
     from mini_bert.training.run_folders import prune as prune_run
 
@@ -170,7 +172,7 @@ def prune(
     return DONE
 
 
-def _progress(at: str = "", what: str = "") -> None:
+def _overwrite_line(at: str = "", what: str = "") -> None:
     """A line that is written over, on a terminal."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{at} {what} …" if at else "\r\x1b[K", end="", file=sys.stderr, flush=True)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from mini_bert.cli import CHECK_FAILED, DONE, code_of_signal
-from mini_bert.cli.options import Flag, option
+from mini_bert.cli.options import Flag, option, require_at_least_one
 from mini_bert.cli.results import print_json, print_result, say
-from mini_bert.errors import DataError, InvalidInputError, nearest
+from mini_bert.errors import DataError, nearest
 
 if TYPE_CHECKING:
     from mini_bert.studies.session import Status
@@ -81,7 +81,7 @@ def clock(
     from mini_bert.studies.run import clock_study
     from mini_bert.studies.session import opened
 
-    _at_least_one("--threads", threads)
+    require_at_least_one("--threads", threads)
     read = read_study(study, quick=quick)
     with preparation() as progress:
         session = opened(read, Path("runs/studies"), _result_file(read.name, out), progress=progress)
@@ -128,8 +128,8 @@ def run(
     from mini_bert.studies.reading import read_study
     from mini_bert.studies.run import run_study
 
-    _at_least_one("--workers", workers)
-    _at_least_one("--threads", threads)
+    require_at_least_one("--workers", workers)
+    require_at_least_one("--threads", threads)
     read = read_study(study, quick=quick)
     file = _result_file(read.name, out)
     with preparation() as progress:
@@ -140,7 +140,7 @@ def run(
             workers=workers,
             threads=threads,
             keep=keep,
-            report=_Progress(),
+            report=_StatusLines(),
             say=say,
             progress=progress,
         )
@@ -151,8 +151,7 @@ def run(
     print(f"\nThe result is in {file}", file=sys.stderr)
     failed = [trial for trial in outcome.result.trials if trial.status == "failed"]
     if failed:
-        trials = "trial" if len(failed) == 1 else "trials"
-        print(f"{len(failed)} {trials} failed, the first with: {failed[0].message}", file=sys.stderr)
+        say(f"{len(failed)} trial{'s' * (len(failed) != 1)} failed, the first with: {failed[0].message}")
     return CHECK_FAILED if failed else DONE
 
 
@@ -196,7 +195,7 @@ def show(
     return DONE
 
 
-class _Progress:
+class _StatusLines:
     """A line for each trial that ends, and one every half minute."""
 
     def __init__(self) -> None:
@@ -218,11 +217,6 @@ class _Progress:
         elif status.running:
             say(f"{at}; now: {'; '.join(status.running)}")
         self._next_line = now + _SECONDS_BETWEEN_LINES
-
-
-def _at_least_one(name: str, value: int | None) -> None:
-    if value is not None and value < 1:
-        raise InvalidInputError(name, got=value, expected="at least 1")
 
 
 def _result_file(name: str, out: str) -> Path:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from tyro.conf import Positional, arg
 
 from mini_bert.cli import DONE
 from mini_bert.cli.options import ConfigOptions, Flag, option
 from mini_bert.cli.texts import texts_or_lines
+
+if TYPE_CHECKING:
+    from mini_bert.text.wordpiece import WordPiece
 
 Tokenizer = Positional[Annotated[str, arg(metavar="TOKENIZER")]]
 Texts = Positional[Annotated[tuple[str, ...], arg(metavar="TEXT…", help_behavior_hint="")]]
@@ -84,7 +87,7 @@ def explain(tokenizer: Tokenizer, texts: Texts = ()) -> int:
     return DONE
 
 
-def _load(tokenizer: str):  # type: ignore[no-untyped-def]
+def _load(tokenizer: str) -> WordPiece:
     from mini_bert.text.wordpiece import WordPiece
 
     path = Path(tokenizer)

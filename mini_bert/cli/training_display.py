@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from mini_bert.training.phases import OTHER_TASKS, progress_line
+from mini_bert.training.phases import OTHER_TASKS
 from mini_bert.training.report import Report, RunInfo
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class PlainDisplay(TrainingDisplay):
         line += _tasks_in_line(record)
         if "masking_rate" in record:
             line += f" | masked {record['masking_rate']:.1%}"
-        left = duration(record["seconds_left"])
+        left = clock_time(record["seconds_left"])
         self.say(f"{line} | lr {record['lr']:.2e} | {record['tokens_per_second']:,.0f} tokens/s | {left} left")
 
 
@@ -134,15 +134,15 @@ class LiveDisplay(TrainingDisplay):
             return Text("Timing some steps …", style="dim")
         steps, record = self.info.steps, self._record
         bar = Table.grid(padding=(0, 2))
-        left = f"{duration(record['seconds_left'])} left" if record else ""
+        left = f"{clock_time(record['seconds_left'])} left" if record else ""
         count = f"step {self._step:,} of {steps:,}"
         bar.add_row(count, ProgressBar(total=steps, completed=self._step, width=40), f"{self._step / steps:.0%}", left)
         if not record:
             return bar
         numbers = Table.grid(padding=(0, 3))
-        accuracy = "accuracy" if record["phase"] == OTHER_TASKS else "masked accuracy"
+        hits = "accuracy" if record["phase"] == OTHER_TASKS else "masked accuracy"
         masked = [f"{record['masking_rate']:.1%}"] if "masking_rate" in record else []
-        names = ("loss", accuracy, "gradient norm", "learning rate", *(["masking rate"] if masked else []), "tokens/s")
+        names = ("loss", hits, "gradient norm", "learning rate", *(["masking rate"] if masked else []), "tokens/s")
         numbers.add_row(*names, style="dim")
         skipped = not math.isfinite(record["loss"])
         numbers.add_row(
@@ -179,6 +179,18 @@ def heading(info: RunInfo) -> str:
     )
 
 
+def progress_line(step: int, loss: float, accuracy: float, grad_norm: float, phase: str) -> str:
+    """One line about one step.
+
+    >>> progress_line(1000, 4.68123, 0.3141, 1.2, "attention wakes up")
+    'Step  1000 | Loss 4.6812 | Acc 31.4% | Grad 1.200 | [attention wakes up]'
+    >>> progress_line(12, math.nan, math.nan, math.nan, "refining")  # every step since the last line was skipped
+    'Step    12 | Loss — | Acc — | Grad — | [refining]'
+    """
+    measured = f"Loss {loss:.4f} | Acc {accuracy:>5.1%} | Grad {grad_norm:.3f}"
+    return f"Step {step:>5} | {measured if math.isfinite(loss) else 'Loss — | Acc — | Grad —'} | [{phase}]"
+
+
 def _of_tasks(record: dict[str, Any]) -> list[tuple[str, float, float]]:
     """Name, loss and accuracy of each task beside the masked language model that a record has."""
     names = [key.removesuffix("_accuracy") for key in record if key.endswith("_accuracy")]
@@ -193,10 +205,10 @@ def _tasks_in_line(record: dict[str, Any]) -> str:
     return "".join(f" | {name} {loss:.3f} ({accuracy:.1%})" for name, loss, accuracy in _of_tasks(record))
 
 
-def duration(seconds: float) -> str:
+def clock_time(seconds: float) -> str:
     """Hours, minutes and seconds.
 
-    >>> duration(75), duration(3 * 3600 + 62)
+    >>> clock_time(75), clock_time(3 * 3600 + 62)
     ('1:15', '3:01:02')
     """
     whole = round(seconds)

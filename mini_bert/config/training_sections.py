@@ -26,6 +26,9 @@ class OptimizerConfig(Section):
     nesterov: bool = Field(True, description="sgd, muon: look one step ahead")
     newton_schulz_steps: Integer = Field(5, ge=1, le=20, description="muon: iterations that make a matrix orthogonal")
     layer_decay: Real = Field(1.0, gt=0, le=1, description="factor on the learning rate for each layer further down")
+    position_lr_factor: Real = Field(
+        1.0, gt=0, description="factor on the learning rate of what tells positions apart: their table, relative biases"
+    )
     lookahead: Integer | None = Field(None, ge=2, description="steps between those of slow weights; null: none")
     lookahead_alpha: Real = Field(0.5, gt=0, le=1, description="lookahead: how far slow weights go to the fast ones")
     ema_decay: Real | None = Field(

@@ -14,9 +14,14 @@ from typing import TextIO
 from mini_bert.errors import StorageError
 
 
+def json_sha256(value: object) -> str:
+    """sha256, in hexadecimal, of a plain value as JSON; the order of keys makes no difference."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
 def cache_key(*parts: object, length: int = 32) -> str:
     """The first hexadecimal digits of the sha256 of some plain values."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:length]
+    return json_sha256(parts)[:length]
 
 
 @contextmanager

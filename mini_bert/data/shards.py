@@ -10,7 +10,6 @@ sha256 and a CRC of each MiB, which tells where damage lies. The index carries a
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import zlib
 from bisect import bisect_right
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mini_bert.config.wording import shown
+from mini_bert.data.cache import json_sha256
 from mini_bert.data.unfinished import BLOCK
 from mini_bert.errors import ChecksumError
 from mini_bert.foreign_files import LARGEST_JSON, parse_json, read_regular_file
@@ -195,7 +195,7 @@ def _array(path: Path, kind: str) -> NDArray[Any]:
 
 def index_digest(index: Mapping[str, Any]) -> str:
     """sha256 of an index without the field that holds it."""
-    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
+    return json_sha256(index)
 
 
 def _damaged(path: Path, got: str, expected: str) -> ChecksumError:

@@ -7,7 +7,6 @@ Of scores: Pearson's and Spearman's correlation and the mean squared error; besi
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,21 +23,18 @@ if TYPE_CHECKING:
     from mini_bert.model.bert import MiniBERT
 
 
-def evaluate_labelled(
-    model: MiniBERT, examples: LabelledSet, told: Callable[[int], None] = lambda done: None
-) -> dict[str, Any]:
+def evaluate_labelled(model: MiniBERT, examples: LabelledSet) -> dict[str, Any]:
     """Scores of a fine-tuned model on labelled texts, as plain values for JSON, of kind `labelled`.
 
     Args:
         model: with the head `classifier` and a tokenizer.
         examples: read with the model's names of classes (`read_labelled(path, classes_of(model))`).
-        told: how many texts are done.
 
     Raises:
         InvalidInputError: the model lacks head or tokenizer, or has another number of classes.
         NonFiniteError: it overflows.
     """
-    return scores(model_outputs(model, examples, told), examples)
+    return scores(model_outputs(model, examples), examples)
 
 
 def classes_of(model: MiniBERT) -> tuple[str, ...]:
@@ -46,9 +42,7 @@ def classes_of(model: MiniBERT) -> tuple[str, ...]:
     return () if model.config.num_labels == 1 else model.config.label_names
 
 
-def model_outputs(
-    model: MiniBERT, examples: LabelledSet, told: Callable[[int], None] = lambda done: None
-) -> NDArray[np.float64]:
+def model_outputs(model: MiniBERT, examples: LabelledSet) -> NDArray[np.float64]:
     """The classifier's outputs [n, C] for the examples.
 
     Raises:
@@ -57,12 +51,12 @@ def model_outputs(
     outputs = max(1, len(examples.classes))
     if model.config.num_labels != outputs:
         raise InvalidInputError(
-            "MODEL",
+            "model",
             got=f"{model.config.num_labels} outputs",
             expected=f"{outputs}, for {', '.join(examples.classes) or 'a score'}",
             advice="A model is scored by labels such as it was fine-tuned on.",
         )
-    return label_scores(model, [(example.text, example.pair) for example in examples.examples], told)
+    return label_scores(model, [(example.text, example.pair) for example in examples.examples])
 
 
 def scores(outputs: NDArray[np.float64], examples: LabelledSet) -> dict[str, Any]:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mini_bert.data.order import evenly_spaced
+from mini_bert.text.pieces import CONTINUATION
+
 if TYPE_CHECKING:
     from mini_bert.config.schema import Config
     from mini_bert.data.tokens import TokenCorpus
-    from mini_bert.text.wordpiece import WordPiece
 
 _WANTED = 4
 """Sentences."""
@@ -42,19 +46,22 @@ def held_out_clozes(corpus: TokenCorpus, config: Config) -> list[Cloze]:
     whole = lengths < config.model.max_position_embeddings  # a longer sentence was cut
     suitable = np.flatnonzero((lengths >= _SHORTEST) & (lengths <= _LONGEST) & whole)
     clozes: dict[str, Cloze] = {}
-    for row in suitable[np.linspace(0, len(suitable) - 1, min(8 * _WANTED, len(suitable))).astype(np.int64)]:
+    for row in evenly_spaced(suitable.tolist(), 8 * _WANTED):
         ids = rows.read(np.array([row]))[0, 1 : lengths[row] - 1].tolist()
-        places = [place for place in range(1, len(ids)) if _is_word(tokenizer, ids[place : place + 2])]
+        pieces = [tokenizer.token(id) for id in ids]
+        places = _whole_words(pieces)
         if places:
             place = places[len(places) // 2]
-            hidden = tokenizer.token(ids[place])
+            hidden = pieces[place]
             text = tokenizer.decode([*ids[:place], tokenizer.mask_id, *ids[place + 1 :]], skip_specials=False)
             clozes.setdefault(hidden, Cloze(text, hidden))
-    chosen = list(clozes.values())
-    return [chosen[i] for i in np.linspace(0, len(chosen) - 1, min(_WANTED, len(chosen))).astype(int)]
+    return evenly_spaced(list(clozes.values()), _WANTED)
 
 
-def _is_word(tokenizer: WordPiece, ids: list[int]) -> bool:
-    """Whether the first piece is a word by itself: letters, and nothing that goes on with it behind."""
-    word, goes_on = tokenizer.token(ids[0]), len(ids) > 1 and bool(tokenizer.continuation[ids[1]])
-    return word.isalpha() and not goes_on and len(word) >= _SHORTEST_WORD
+def _whole_words(pieces: Sequence[str]) -> list[int]:
+    """Places of the pieces, but for the first, that are words by themselves: letters, and no piece that goes on."""
+    return [
+        place
+        for place, (piece, behind) in enumerate(pairwise([*pieces, ""]))
+        if place and piece.isalpha() and len(piece) >= _SHORTEST_WORD and not behind.startswith(CONTINUATION)
+    ]

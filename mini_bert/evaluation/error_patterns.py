@@ -45,15 +45,15 @@ def error_patterns(outputs: NDArray[np.float64], examples: LabelledSet, tokenize
         lengths.append(len(words))
         pieces.append(len(tokenizer.encode_ids(text)) / len(words))
         negated.append(has_negation(text))
-    goodness = _goodness(outputs, examples)
+    measured = _measured(outputs, examples)
     groups = [
-        *_thirds("length", lengths, _PARTS, goodness),
-        *_groups("negation", ["with" if has else "without" for has in negated], ("without", "with"), goodness),
-        *_thirds("pieces a word", pieces, _RARITY, goodness),
+        *_thirds("length", lengths, _PARTS, measured),
+        *_groups("negation", ["with" if has else "without" for has in negated], ("without", "with"), measured),
+        *_thirds("pieces a word", pieces, _RARITY, measured),
     ]
     if not examples.regression:
         names = [examples.classes[int(label)] for label in examples.labels]
-        groups += _groups("class", names, examples.classes, goodness)
+        groups += _groups("class", names, examples.classes, measured)
     return {
         "kind": "error_patterns",
         "task": examples.name,
@@ -102,22 +102,22 @@ def _case(example: LabelledExample) -> dict[str, Any]:
     return {"text": example.text, "pair": example.pair}
 
 
-def _goodness(outputs: NDArray[np.float64], examples: LabelledSet) -> NDArray[np.float64]:
-    """1 where the class is right, 0 elsewhere; of scores, the miss."""
+def _measured(outputs: NDArray[np.float64], examples: LabelledSet) -> NDArray[np.float64]:
+    """What groups are compared by, of each text [n]: 1 for the right class and 0 for another; of a score, the miss."""
     if examples.regression:
         return np.abs(outputs[:, 0] - examples.labels.astype(np.float64))
     return (outputs.argmax(axis=1) == examples.labels).astype(np.float64)
 
 
 def _thirds(
-    pattern: str, values: Sequence[float], names: tuple[str, ...], goodness: NDArray[np.float64]
+    pattern: str, values: Sequence[float], names: tuple[str, ...], measured: NDArray[np.float64]
 ) -> list[dict[str, Any]]:
     """Three groups by size; equal values stay together, so that they are no thirds where many are equal."""
     if min(values) == max(values):
         return []
     cuts = np.quantile(values, [1 / 3, 2 / 3])
     parts = [names[int((value > cuts).sum())] for value in values]
-    found = _groups(pattern, parts, names, goodness)
+    found = _groups(pattern, parts, names, measured)
     for group in found:
         mine = [value for value, part in zip(values, parts, strict=True) if part == group["group"]]
         group["from"], group["to"] = float(min(mine)), float(max(mine))
@@ -125,12 +125,12 @@ def _thirds(
 
 
 def _groups(
-    pattern: str, parts: Sequence[str], names: Sequence[str], goodness: NDArray[np.float64]
+    pattern: str, parts: Sequence[str], names: Sequence[str], measured: NDArray[np.float64]
 ) -> list[dict[str, Any]]:
     groups, of = [], np.array(parts)
-    binary = bool(np.isin(goodness, (0.0, 1.0)).all())
+    binary = bool(np.isin(measured, (0.0, 1.0)).all())
     for name in names:
-        mine = goodness[of == name]
+        mine = measured[of == name]
         if not mine.size:
             continue
         interval = (

@@ -94,7 +94,7 @@ class Finetuning:
         display: what is told of each training.
 
     Raises:
-        InvalidInputError: the model has no tokenizer.
+        InvalidInputError: the model has no tokenizer, or there is no epoch.
         DataError: there are too few examples, or only of one class.
     """
 
@@ -111,10 +111,10 @@ class Finetuning:
     ) -> None:
         if given.tokenizer is None:
             raise InvalidInputError(
-                "MODEL", got=f"{start}, a model without a tokenizer", expected="vocab.txt beside it"
+                "given", got=f"{start}, a model without a tokenizer", expected="one with vocab.txt beside it"
             )
         if epochs < 1:
-            raise InvalidInputError("--epochs", got=epochs, expected="at least 1")
+            raise InvalidInputError("epochs", got=epochs, expected="at least 1")
         data = config.data
         self.train, self.selection = split_off(train, data.held_out_fraction, data.held_out_rows)
         if not self.train.regression and len(found := set(self.train.labels.tolist())) < 2:
@@ -140,9 +140,10 @@ class Finetuning:
         name: str,
         seed: int,
         recipe: Recipe | None = None,
-        start: str | None = "",
         *,
-        replay: bool | None = None,
+        transfer: str | None = None,
+        from_scratch: bool = False,
+        replay: bool = True,
     ) -> Trial:
         """Fine-tune once, and keep the best epoch's model in the folder `model` of the run.
 
@@ -150,15 +151,16 @@ class Finetuning:
             name: what is added to `run.name`.
             seed: of the new head, the order and the dropout.
             recipe: None: that of the configuration.
-            start: other weights to begin with than those given; None: none, from scratch.
-            replay: whether text is replayed; None: where there is some.
+            transfer: the folder of other weights to begin with than those given.
+            from_scratch: begin with random weights instead.
+            replay: learn the running text along, where there is one.
 
         Raises:
             Interrupted: by a signal; all is saved.
             MiniBertError: as `finetune`.
         """
         recipe = recipe or self.recipe
-        text = self._replay if replay in (None, True) else None
+        text = self._replay if replay else None
         base = self._config
         base = base.model_copy(
             update={
@@ -167,8 +169,8 @@ class Finetuning:
                 "tasks": base.tasks.model_copy(update={} if text is not None else {"masked_lm": 0.0}),
             }
         )
-        begin = self.start if start == "" else start
-        config = finetune_config(base, self._given, begin, self.train, self._epochs)
+        start = None if from_scratch else transfer or self.start
+        config = finetune_config(base, self._given, start, self.train, self._epochs)
         assert self._given.tokenizer is not None
         with self._display() as report:
             result = finetune(
@@ -195,14 +197,19 @@ class Finetuning:
     def on_selection(self, model: MiniBERT) -> dict[str, float]:
         """Loss and score on what epochs and rates are chosen by."""
         measured = scores(model_outputs(model, self.selection), self.selection)
-        shown = {} if self.selection.regression else {"classification_accuracy": measured["accuracy"]}
-        if shown:
-            shown["classification_loss"] = measured["loss"]
-        return {"loss": measured["loss"], "total_loss": measured["loss"], "score": measured["score"], **shown}
+        shown = {"loss": measured["loss"], "total_loss": measured["loss"], "score": measured["score"]}
+        if not self.selection.regression:
+            shown |= {"classification_accuracy": measured["accuracy"], "classification_loss": measured["loss"]}
+        return shown
 
-    def best_of(self, name: str, recipes: Sequence[Recipe], seed: int, **options: Any) -> tuple[Trial, list[Trial]]:
-        """The trial with the best score on the selection, and all of them."""
-        trials = [self.trial(f"{name}-{r.batch_size}-{r.lr:g}", seed, r, **options) for r in recipes]
+    def best_of(
+        self, name: str, recipes: Sequence[Recipe], seed: int, *, from_scratch: bool = False, replay: bool = True
+    ) -> tuple[Trial, list[Trial]]:
+        """The trial with the best score on the selection, the first of equals, and all of them; the rest as `trial`."""
+        trials = [
+            self.trial(f"{name}-{r.batch_size}-{r.lr:g}", seed, r, from_scratch=from_scratch, replay=replay)
+            for r in recipes
+        ]
         return max(trials, key=lambda trial: trial.score), trials
 
 
@@ -220,32 +227,35 @@ def finetune_task(
     Args:
         experiment: model, training set and settings.
         dev: that nothing is chosen by.
-        seeds: at least one.
+        seeds: at least one, each from 0 to 2⁶⁴ − 1.
         grid: choose batch and rate among `BATCHES` and `RATES`, by the first seed; or the recipe of the configuration.
         from_scratch: train random weights as well, with the best of `RATES_FROM_SCRATCH`.
         transfer: weights of another fine-tuning, to begin with in a further arm.
 
     Raises:
+        InvalidInputError: there is no seed, or one that is out of bounds.
         Interrupted: a signal ended one of the runs.
         MiniBertError: as `Finetuning.trial` and `evaluate_labelled`.
     """
     if not seeds:
-        raise InvalidInputError("--seeds", got="none", expected="at least one")
+        raise InvalidInputError("seeds", got="none", expected="at least one")
     if not 0 <= min(seeds) <= max(seeds) < _SEED_BOUND:
-        raise InvalidInputError("--seed", got=f"{min(seeds)} to {max(seeds)}", expected="seeds of 64 bits, from 0")
+        raise InvalidInputError("seeds", got=f"{min(seeds)} to {max(seeds)}", expected="seeds of 64 bits, from 0")
     recipe, tried = experiment.recipe, []
     if grid:
         best, tried = experiment.best_of("grid", [Recipe(b, lr) for b in BATCHES for lr in RATES], seeds[0])
         recipe = best.recipe
     arms = [_arm("model", experiment, dev, [experiment.trial(f"seed-{seed}", seed, recipe) for seed in seeds])]
     if transfer is not None:
-        trials = [experiment.trial(f"after-seed-{seed}", seed, recipe, transfer) for seed in seeds]
+        trials = [experiment.trial(f"after-seed-{seed}", seed, recipe, transfer=transfer) for seed in seeds]
         arms.append({**_arm("after another task", experiment, dev, trials), "start": transfer})
     if from_scratch:
         rates = [Recipe(recipe.batch_size, lr) for lr in RATES_FROM_SCRATCH]
-        plain: dict[str, Any] = {"start": None, "replay": False}
-        best, _ = experiment.best_of("scratch", rates, seeds[0], **plain)
-        trials = [experiment.trial(f"scratch-seed-{seed}", seed, best.recipe, **plain) for seed in seeds]
+        best, _ = experiment.best_of("scratch", rates, seeds[0], from_scratch=True, replay=False)
+        trials = [
+            experiment.trial(f"scratch-seed-{seed}", seed, best.recipe, from_scratch=True, replay=False)
+            for seed in seeds
+        ]
         arms.append(_arm("from scratch", experiment, dev, trials))
     for arm in arms[1:]:
         ours = [trial["score"] for trial in arms[0]["trials"]]

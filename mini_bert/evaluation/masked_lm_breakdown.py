@@ -26,7 +26,7 @@ from mini_bert.errors import InvalidInputError
 from mini_bert.evaluation.masked_lm import MaskedLMScorer, bounded_parts, scores_at_masks
 from mini_bert.inference.hidden_states import WordRows, word_rows
 from mini_bert.metrics.calibration import Calibration, calibration
-from mini_bert.metrics.clustered_means import clustered_mean
+from mini_bert.metrics.clustered_means import clustered_mean, sums_by_cluster
 from mini_bert.metrics.cross_entropy import token_losses
 from mini_bert.metrics.proportions import clustered_wilson_interval
 from mini_bert.metrics.top_k import target_ranks, top_k_hits
@@ -263,16 +263,14 @@ def _group(
 
 
 def _scored(scores: TokenScores, rows: NDArray[np.int64], chosen: NDArray[np.bool_]) -> dict[str, Any]:
-    _, row = np.unique(rows[chosen], return_inverse=True)
-    n = np.bincount(row)
-    loss = clustered_mean(np.bincount(row, scores.loss[chosen]), n)
-    top1, top5 = (np.bincount(row, hits[chosen]) for hits in (scores.top1, scores.top5))
+    loss = clustered_mean(*sums_by_cluster(scores.loss[chosen], rows[chosen]))
+    top1 = clustered_wilson_interval(*sums_by_cluster(scores.top1[chosen], rows[chosen]))
     return {
         "loss": loss.mean,
         "loss_interval": loss.interval.ends(),
-        "top1": float(top1.sum() / n.sum()),
-        "top1_interval": list(clustered_wilson_interval(top1, n)),
-        "top5": float(top5.sum() / n.sum()),
+        "top1": float(scores.top1[chosen].mean()),
+        "top1_interval": list(top1),
+        "top5": float(scores.top5[chosen].mean()),
     }
 
 
@@ -282,8 +280,7 @@ def _calibration(scores: TokenScores, rows: NDArray[np.int64], hidden: NDArray[n
         return None
     confidence, hits = scores.confidence[hidden], scores.top1[hidden]
     found: Calibration = calibration(confidence, hits)
-    _, row = np.unique(rows[hidden], return_inverse=True)
-    over = clustered_mean(np.bincount(row, confidence - hits), np.bincount(row))
+    over = clustered_mean(*sums_by_cluster(confidence - hits, rows[hidden]))
     return {
         "n": len(hits),
         "error": found.error,

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mini_bert.data.documents import read_documents
+from mini_bert.data.order import first_of_each_part
 from mini_bert.errors import DataError, InvalidInputError
 from mini_bert.inference.pseudo_likelihood import Scored, pseudo_log_likelihoods
 from mini_bert.metrics.clustered_means import clustered_mean
@@ -66,8 +67,7 @@ def pseudo_perplexity(
     found = [(number, ids) for number, document in enumerate(documents) for ids in document if len(ids)]
     if not found:
         raise InvalidInputError("documents", got="no sentence", expected="at least one")
-    few = len(found) if sentences is None else min(sentences, len(found))
-    chosen = [found[i * len(found) // few] for i in range(few)]
+    chosen = found if sentences is None else first_of_each_part(found, sentences)
     texts = [Scored(np.asarray(ids).tolist(), within_word=within) for _, ids in chosen for within in (False, True)]
     log_p = pseudo_log_likelihoods(model, texts, threads=threads, progress=progress)
     _, cluster = np.unique([number for number, _ in chosen], return_inverse=True)
@@ -84,7 +84,7 @@ def pseudo_perplexity(
     return {
         "kind": "pseudo_perplexity",
         "documents": int(cluster.max()) + 1,
-        "sentences": few,
+        "sentences": len(chosen),
         "of_sentences": len(found),
         "pieces": int(sizes["piece"].sum()),
         "words": int(sizes["word"].sum()),

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mini_bert.data.order import evenly_spaced
 from mini_bert.data.text_rows import padded_batches, text_row
 from mini_bert.errors import InvalidInputError, NonFiniteError
 from mini_bert.evaluation.text_changes import (
@@ -36,6 +37,7 @@ from mini_bert.evaluation.text_changes import (
     with_synonym,
     with_typo,
 )
+from mini_bert.inference.known_words import whole_word_id
 from mini_bert.inference.sentence_embeddings import cosines, sentence_embeddings, unrelated_distances
 from mini_bert.inference.untrained import untrained_like
 from mini_bert.metrics.clustered_means import clustered_mean
@@ -123,7 +125,7 @@ def _texts(texts: Sequence[str] | None, wanted: int) -> list[str]:
     if len(suitable) < 2:
         got = f"{len(suitable)} texts of {_FEWEST_WORDS} words or more"
         raise InvalidInputError("texts", got=got, expected="at least two different ones")
-    return [suitable[i] for i in np.linspace(0, len(suitable) - 1, min(wanted, len(suitable))).astype(int)]
+    return evenly_spaced(suitable, wanted)
 
 
 def _changes(
@@ -142,11 +144,11 @@ def _changes(
     found: dict[str, list[_Changed]] = {name: [] for name in kinds}
     for number, text in enumerate(texts):
         words = text.split()
-        pieces = {place: tokenizer.encode_ids(word) for place, word in enumerate(words) if word.isalpha()}
-        whole = [place for place, ids in pieces.items() if len(ids) == 1 and ids[0] != tokenizer.unk_id]
+        ids = {place: whole_word_id(tokenizer, word) for place, word in enumerate(words) if word.isalpha()}
+        whole = [(place, id) for place, id in ids.items() if id is not None]
         if not whole:
             continue
-        keep = whole[Draws(seed, "stability/hidden", number)(len(whole))]
+        keep, hidden = whole[Draws(seed, "stability/hidden", number)(len(whole))]
         for name, change in kinds.items():
             changed = change(list(words), keep, Draws(seed, f"stability/{name}", number))
             if changed is not None:
@@ -158,7 +160,7 @@ def _changes(
                         " ".join(after),
                         " ".join([*words[:keep], "[MASK]", *words[keep + 1 :]]),
                         " ".join([*after[:place], "[MASK]", *after[place + 1 :]]),
-                        pieces[keep][0],
+                        hidden,
                     )
                 )
     if not found["case"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +15,12 @@ if TYPE_CHECKING:
     from mini_bert.model.bert import MiniBERT
 
 
-def evaluate_task_file(
-    model: MiniBERT, path: str | Path, told: Callable[[int], None] = lambda done: None
-) -> dict[str, Any]:
+def evaluate_task_file(model: MiniBERT, path: str | Path) -> dict[str, Any]:
     """Plain values for JSON: `results`, of the kinds `labelled` and `error_patterns`.
 
     Args:
         model: with the head `classifier` and a tokenizer.
         path: .tsv, .csv or .jsonl, with the model's names of classes, or their numbers, as labels.
-        told: how many texts are done.
 
     Raises:
         InvalidInputError: the model lacks head or tokenizer.
@@ -35,12 +31,12 @@ def evaluate_task_file(
     if "classifier" not in model.config.heads:
         rows_of_file(path)  # what is wrong with the file comes first
         raise InvalidInputError(
-            "MODEL",
+            "model",
             got=f"a model with the heads {', '.join(model.config.heads) or 'none'}",
             expected="one that was fine-tuned: a head classifier",
             advice=f"Fine-tune it first: mini-bert finetune NAME --train-file {path.name}.",
         )
     examples = read_labelled(path, classes_of(model))
-    outputs = model_outputs(model, examples, told)
+    outputs = model_outputs(model, examples)
     assert model.tokenizer is not None
     return {"results": [scores(outputs, examples), error_patterns(outputs, examples, model.tokenizer)]}

@@ -92,7 +92,7 @@ def pseudo_log_likelihoods(
 
     tokenizer = model.tokenizer
     if tokenizer is None:
-        raise InvalidInputError("tokenizer", got="a model without one", expected="a tokenizer")
+        raise InvalidInputError("model", got="a model without a tokenizer", expected="one with vocab.txt beside it")
     if threads is not None and threads < 1:
         raise InvalidInputError("threads", got=threads, expected="a positive number")
     model.parameters.require_head("mlm")

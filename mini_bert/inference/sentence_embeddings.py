@@ -26,7 +26,6 @@ from mini_bert.inference.hidden_states import Floats, state_names, visit_states
 
 if TYPE_CHECKING:
     from mini_bert.model.bert import MiniBERT
-    from mini_bert.text.wordpiece import WordPiece
 
 Pooling = Literal["mean", "cls", "max", "static"]
 POOLINGS: tuple[str, ...] = get_args(Pooling)
@@ -108,12 +107,6 @@ def pooled_embeddings(
         assert model.tokenizer is not None
         visit_states(model, rows, list(by_name), visit, pad_id=model.tokenizer.pad_id)
     return found
-
-
-def known_word(tokenizer: WordPiece, word: str) -> bool:
-    """Whether a word has pieces, and none of them is [UNK]."""
-    ids = tokenizer.encode_ids(word)
-    return bool(ids) and tokenizer.unk_id not in ids
 
 
 def unit_vectors(vectors: ArrayLike) -> Floats:

@@ -39,7 +39,7 @@ def label_scores(
     model.parameters.require_head("classifier")
     tokenizer, config = model.tokenizer, model.config
     if tokenizer is None:
-        raise InvalidInputError("MODEL", got="a model without a tokenizer", expected="vocab.txt beside it")
+        raise InvalidInputError("model", got="a model without a tokenizer", expected="one with vocab.txt beside it")
     length = config.max_position_embeddings
     rows: list[TextRow] = [text_row(tokenizer, text, pair, length=length) for text, pair in texts]
     found, done = np.empty((len(rows), config.num_labels)), 0

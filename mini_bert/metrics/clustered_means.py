@@ -68,6 +68,30 @@ def clustered_difference(
     return clustered_mean(first - second, sizes, confidence)
 
 
+def sums_by_cluster(values: ArrayLike, clusters: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The sum [R] of the values [N] of each cluster, and how many they are [R]: what the functions above take.
+
+    Args:
+        values: one number an item; truth values count as 0 and 1.
+        clusters: [N] which cluster each item belongs to, by number or by name; R of them differ, and they come out in
+            ascending order.
+
+    Raises:
+        InvalidInputError: `values` is no vector, or there is not one cluster for each.
+
+    >>> sums, sizes = sums_by_cluster([1, 2, 4], ["b", "a", "b"])
+    >>> sums.tolist(), sizes.tolist()
+    ([2.0, 5.0], [1, 2])
+    """
+    x, names = np.asarray(values, np.float64), np.asarray(clusters)
+    if x.ndim != 1 or x.shape != names.shape:
+        raise InvalidInputError(
+            "values", got=f"{list(x.shape)} and clusters {list(names.shape)}", expected="two vectors [N]"
+        )
+    _, number = np.unique(names, return_inverse=True)
+    return np.bincount(number, x).astype(np.float64), np.bincount(number)
+
+
 def _rows(sums: ArrayLike, sizes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     s, n = np.asarray(sums, np.float64), np.asarray(sizes, np.float64)
     if s.ndim != 1 or s.shape != n.shape:

@@ -79,7 +79,7 @@ def fisher_interval(r: float, n: int, factor: float = 1.0, confidence: float = C
     """The interval of a correlation r of n pairs; `factor` is (n − 3) times the variance of artanh r.
 
     artanh 1 is infinite. An order without a fault counts as one in which two neighbours have changed places,
-    12 / (n³ − n) less than 1: few pairs in the right order prove little.
+    12 / (n³ − n) less than 1: few pairs in the right order prove little. Of three pairs or fewer it is all of [−1, 1].
     """
     if n <= 3:
         return _ALL

@@ -49,7 +49,11 @@ def token_losses(logits: NDArray[np.floating], targets: NDArray[np.integer]) -> 
 
 
 def check_scores(scores: NDArray[np.floating], targets: NDArray[np.integer], name: str) -> None:
-    """Refuse scores that are not [M, V] floats, and targets that are not [M] integers in [0, V)."""
+    """See to it that scores are floats [M, V], and targets integers [M] in [0, V).
+
+    Raises:
+        InvalidInputError: they are not; `name` is what the scores are called.
+    """
     if scores.ndim != 2 or scores.dtype.kind != "f" or scores.shape[1] == 0:
         raise InvalidInputError(name, got=f"{scores.dtype} {list(scores.shape)}", expected="floats of shape [M, V]")
     if targets.shape != scores.shape[:1] or targets.dtype.kind not in "iu":

@@ -51,7 +51,8 @@ def wilson_interval(hits: float, n: float, confidence: float = CONFIDENCE) -> In
 def clustered_wilson_interval(hits: ArrayLike, sizes: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Interval of a proportion over tokens that come in rows: hits [R] and numbers of tokens [R] of each row.
 
-    One row alone counts as one trial. Where every token or none is a hit the rows show no spread, and n stays as it is.
+    One row alone counts as one trial. Where the share of hits is the same in all rows, as where every token or none is
+    a hit, they show no spread, and n stays as it is.
 
     Raises:
         InvalidInputError: as `clustered_mean`, or a row has more hits than tokens.

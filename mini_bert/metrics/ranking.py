@@ -7,8 +7,8 @@ scores count a half. With P positives, N negatives and each one's own share agai
     area = Σ u_i / P = Σ v_j / N                                                                           (AREA.2)
     se²  = var(u) / P + var(v) / N                            variances with P − 1 and N − 1               (AREA.3)
 
-Where all placements are alike (a score that tells nothing, or everything) the spread is unknown, and the interval is
-taken from min(P, N) independent trials. Derivation: docs/derivations/area_under_curve.md.
+Where the spread is unknown, because all placements are alike (a score that tells nothing, or everything) or a group has
+one member, the interval is Wilson's for min(P, N) independent trials. Derivation: docs/derivations/area_under_curve.md.
 Source: DeLong, DeLong and Clarke-Pearson 1988, Biometrics 44, 837-845.
 """
 
@@ -35,7 +35,7 @@ class Area(NamedTuple):
 
 
 def area_under_curve(positives: ArrayLike, negatives: ArrayLike, confidence: float = CONFIDENCE) -> Area:
-    """How often one of the scores `positives` [P] is above one of the scores `negatives` [N].
+    """The share of pairs in which one of the scores `positives` [P] is above one of `negatives` [N]; of equals half.
 
     Raises:
         InvalidInputError: a group is empty, or a score is not finite.
@@ -58,6 +58,6 @@ def area_under_curve(positives: ArrayLike, negatives: ArrayLike, confidence: flo
 
 
 def _share_below(values: np.ndarray, ordered: np.ndarray) -> np.ndarray:
-    """Of `ordered`, the share below each value; equal ones count a half."""
+    """Of the ascending `ordered` [n], the share below each of `values` [m], [m]; equal ones count a half."""
     below = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
     return np.asarray(below / (2 * ordered.size))

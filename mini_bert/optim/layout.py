@@ -27,6 +27,8 @@ class Tensor(NamedTuple):
     """Whether its rows are entries that are looked up one by one: embeddings, relative positions."""
     answers: bool = False
     """Whether a head's answers are made with it: a decoder, which may be the token table, or a classifier."""
+    positions: bool = False
+    """Whether it tells positions apart and does nothing else: their table, or numbers of distances."""
 
     @property
     def part(self) -> slice:

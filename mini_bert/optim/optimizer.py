@@ -15,9 +15,9 @@ import numpy as np
 from mini_bert.errors import InvalidInputError
 from mini_bert.ops.contract import Array
 from mini_bert.optim import adafactor, adamw, averaging, lion, lookahead, muon, sgd
-from mini_bert.optim.layer_decay import rate_factors
 from mini_bert.optim.layout import Layout, Tensor, check_update, length, packed
 from mini_bert.optim.state import AROUND, OptimizerState, Part, Settings
+from mini_bert.optim.tensor_rates import rate_factors
 
 __all__ = ["OPTIMIZERS", "OptimizerState", "Settings", "fresh", "shares", "update", "vector_layouts", "zeros"]
 
@@ -233,7 +233,7 @@ def update(
 
 def shares(layout: Layout, settings: Settings, threads: int = 1) -> list[list[Part]]:
     """All parts, in lists that are one thread's work each: whole tensors first, the largest of them before all."""
-    factors = rate_factors(layout, settings.layer_decay)
+    factors = rate_factors(layout, settings.layer_decay, settings.position_lr_factor)
     is_whole = OPTIMIZERS[settings.name].whole
     stretches: list[Part] = []
     tensors: list[Part] = []

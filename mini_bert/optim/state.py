@@ -26,6 +26,7 @@ class Settings(NamedTuple):
     nesterov: bool = True
     newton_schulz_steps: int = 5
     layer_decay: float = 1.0
+    position_lr_factor: float = 1.0
     lookahead: int | None = None
     lookahead_alpha: float = 0.5
     ema_decay: float | None = None

@@ -13,6 +13,7 @@ Asked are the questions of which all four words are one piece.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,10 @@ from numpy.typing import NDArray
 
 from mini_bert.data.task_sets.analogies import Analogy, google_analogies
 from mini_bert.errors import InvalidInputError
+from mini_bert.inference.known_words import whole_word_id
 from mini_bert.inference.sentence_embeddings import unit_vectors
 from mini_bert.inference.untrained import untrained_like
+from mini_bert.metrics.clustered_means import sums_by_cluster
 from mini_bert.metrics.proportions import clustered_wilson_interval
 
 if TYPE_CHECKING:
@@ -57,34 +60,26 @@ def probe_analogies(model: MiniBERT, questions: Sequence[Analogy] | None = None)
     hits = solved(model.parameters["token_embeddings"][candidates], places_Q4)
     first = solved(untrained_like(model).parameters["token_embeddings"][candidates], places_Q4)
     hits["untrained, 3CosAdd"] = first["3CosAdd"]
-    sections = list(dict.fromkeys(question.section for question in questions))
-    groups = {"all": [True] * len(asked)}
-    groups |= {
-        name: [question.grammatical == grammar for question in asked]
-        for name, grammar in (("knowledge", False), ("grammar", True))
-    }
-    groups |= {name: [question.section == name for question in asked] for name in sections}
-    grammatical = sum(question.grammatical for question in questions)
-    of = {"all": len(questions), "grammar": grammatical, "knowledge": len(questions) - grammatical}
-    of |= {name: sum(question.section == name for question in questions) for name in sections}
-    pairs = np.unique([f"{q.section} {q.a} {q.b}" for q in asked], return_inverse=True)[1]
-    return {
-        "kind": "analogies",
-        "candidates": len(candidates),
-        "groups": [
+    questions_of = Counter(group for question in questions for group in _groups(question))
+    first_pairs = np.array([f"{question.section} {question.a} {question.b}" for question in asked])
+    lines = []
+    for group in dict.fromkeys(("all", "knowledge", "grammar", *(question.section for question in questions))):
+        chosen = np.array([group in _groups(question) for question in asked])
+        methods = hits if chosen.any() else {}
+        lines.append(
             {
-                "group": name,
-                "questions": of[name],
-                "n": int(np.sum(chosen)),
-                "accuracy": [
-                    _share(method, values[np.array(chosen)], pairs[np.array(chosen)]) for method, values in hits.items()
-                ]
-                if any(chosen)
-                else [],
+                "group": group,
+                "questions": questions_of[group],
+                "n": int(chosen.sum()),
+                "accuracy": [_share(method, hits[method][chosen], first_pairs[chosen]) for method in methods],
             }
-            for name, chosen in groups.items()
-        ],
-    }
+        )
+    return {"kind": "analogies", "candidates": len(candidates), "groups": lines}
+
+
+def _groups(question: Analogy) -> tuple[str, str, str]:
+    """Those that a question counts in."""
+    return "all", "grammar" if question.grammatical else "knowledge", question.section
 
 
 def solved(vectors: NDArray[np.floating], places_Q4: NDArray[np.int64]) -> dict[str, NDArray[np.bool_]]:
@@ -118,19 +113,18 @@ def _strictly_best(scores_QC: NDArray[np.floating], right: NDArray[np.int64]) ->
 
 
 def _in_one_piece(tokenizer: WordPiece, questions: Sequence[Analogy]) -> tuple[NDArray[np.int64], list[Analogy]]:
-    """Ids [Q, 4], and the questions; left out are those whose answer is a word of the question, but for capitals."""
-    single: dict[str, int] = {}
-    for word in {word for question in questions for word in question[1:]}:
-        ids = tokenizer.encode_ids(word)
-        if len(ids) == 1 and ids[0] != tokenizer.unk_id:
-            single[word] = ids[0]
+    """The words' ids [Q, 4] of the questions that can be asked, and these questions.
+
+    All four words must be one piece each, and the answer another piece than the three that are given.
+    """
+    words = {word for question in questions for word in question[1:]}
+    ids = {word: id for word in words if (id := whole_word_id(tokenizer, word)) is not None}
     asked = [
         question
         for question in questions
-        if all(word in single for word in question[1:])
-        and single[question.d] not in [single[word] for word in question[1:4]]
+        if all(word in ids for word in question[1:]) and ids[question.d] not in [ids[word] for word in question[1:4]]
     ]
-    return np.array([[single[word] for word in question[1:]] for question in asked], np.int64), asked
+    return np.array([[ids[word] for word in question[1:]] for question in asked], np.int64), asked
 
 
 def _words(tokenizer: WordPiece, ids_Q4: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -139,8 +133,7 @@ def _words(tokenizer: WordPiece, ids_Q4: NDArray[np.int64]) -> NDArray[np.int64]
     return np.union1d(np.array(alphabetic, np.int64), ids_Q4)
 
 
-def _share(method: str, hits: NDArray[np.bool_], clusters: NDArray[np.int64]) -> dict[str, Any]:
+def _share(method: str, hits: NDArray[np.bool_], first_pairs: NDArray[np.str_]) -> dict[str, Any]:
     """The share of hits; questions that share their first pair stand or fall together."""
-    sizes = np.bincount(clusters)
-    interval = clustered_wilson_interval(np.bincount(clusters, hits, len(sizes))[sizes > 0], sizes[sizes > 0])
+    interval = clustered_wilson_interval(*sums_by_cluster(hits, first_pairs))
     return {"by": method, "value": float(hits.mean()), "interval": list(interval)}

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mini_bert.errors import InvalidInputError, MissingExtraError, NonFiniteError
-from mini_bert.metrics.clustered_means import clustered_difference
+from mini_bert.metrics.clustered_means import clustered_difference, sums_by_cluster
 from mini_bert.metrics.proportions import clustered_wilson_interval
 from mini_bert.random_streams import RandomStream
 
@@ -127,9 +127,16 @@ def fit_linear_probe(items: Items, strengths: Sequence[float] = STRENGTHS, dev: 
 def score(hits: ArrayLike, sentences: ArrayLike) -> dict[str, Any]:
     """Accuracy of N items that come in sentences: {"accuracy", "interval" (95 %, clustered by sentence), "n"}.
 
-    No items: an accuracy of None.
+    Without items accuracy and interval are None.
+
+    Args:
+        hits: [N] whether each is right.
+        sentences: [N] number of the sentence that each belongs to.
+
+    Raises:
+        InvalidInputError: the two are not of one length.
     """
-    right, sizes = _by_sentence(hits, sentences)
+    right, sizes = sums_by_cluster(hits, sentences)
     n = int(sizes.sum())
     if not n:
         return {"accuracy": None, "interval": None, "n": 0}
@@ -141,9 +148,18 @@ def score(hits: ArrayLike, sentences: ArrayLike) -> dict[str, Any]:
 
 
 def difference(hits: ArrayLike, others: ArrayLike, sentences: ArrayLike) -> dict[str, Any]:
-    """Accuracy of one minus that of another on the same items, paired: {"difference", "interval"}."""
-    first, sizes = _by_sentence(hits, sentences)
-    found = clustered_difference(first, _by_sentence(others, sentences)[0], sizes)
+    """Accuracy of one minus that of another on the same items, paired: {"difference", "interval"}.
+
+    Args:
+        hits: [N] whether the one is right.
+        others: [N] whether the other is.
+        sentences: [N] number of the sentence that each item belongs to.
+
+    Raises:
+        InvalidInputError: they are not of one length, or there is no item.
+    """
+    first, sizes = sums_by_cluster(hits, sentences)
+    found = clustered_difference(first, sums_by_cluster(others, sentences)[0], sizes)
     return {
         "difference": found.mean,
         "interval": found.interval.ends(),
@@ -200,16 +216,6 @@ def majority_labels(words: Sequence[Hashable], labels: Classes) -> MajorityLabel
 
 def _commonest(counts: Counter[int]) -> int:
     return min(counts, key=lambda label: (-counts[label], label))
-
-
-def _by_sentence(values: ArrayLike, sentences: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.integer]]:
-    hits, numbers = np.asarray(values, np.float64), np.asarray(sentences)
-    if hits.shape != numbers.shape or hits.ndim != 1:
-        raise InvalidInputError(
-            "hits", got=f"shape {list(hits.shape)}", expected=f"one for each of {numbers.size} words"
-        )
-    _, place = np.unique(numbers, return_inverse=True)
-    return np.bincount(place, hits).astype(np.float64), np.bincount(place)
 
 
 def _check(items: Items) -> None:

@@ -30,7 +30,7 @@ class ClozeRanks(NamedTuple):
     among_candidates: NDArray[np.int64]
     """[N] among the sentence's candidates"""
     best_candidates: NDArray[np.int64]
-    """[N] id of the likeliest candidate; what else is true is none"""
+    """[N] id of the likeliest candidate, other true answers left out"""
 
     def split(self, sizes: Sequence[int]) -> list[ClozeRanks]:
         """Parts of so many sentences each."""

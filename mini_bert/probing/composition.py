@@ -22,16 +22,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mini_bert.data.order import evenly_spaced
 from mini_bert.data.task_sets.relatedness import JUDGEMENTS, SentencePair, sick
 from mini_bert.errors import InvalidInputError
 from mini_bert.inference.sentence_embeddings import cosines, sentence_embeddings, unrelated_distances
 from mini_bert.inference.untrained import untrained_like
-from mini_bert.metrics.clustered_means import clustered_mean
+from mini_bert.metrics.clustered_means import clustered_mean, sums_by_cluster
 from mini_bert.metrics.correlations import spearman
 from mini_bert.metrics.proportions import clustered_wilson_interval
 from mini_bert.metrics.ranking import area_under_curve
 from mini_bert.probing.minimal_edits import KINDS, MinimalEdit, minimal_edits, reversed_roles
-from mini_bert.probing.sentence_similarity import evenly_spaced, words_in_common
+from mini_bert.probing.sentence_similarity import words_in_common
 
 if TYPE_CHECKING:
     from mini_bert.model.bert import MiniBERT
@@ -56,7 +57,7 @@ def measure_compositional_understanding(
         quick: 400 pairs, and every fifth edit.
 
     Raises:
-        InvalidInputError: no tokenizer, or fewer than two pairs.
+        InvalidInputError: no tokenizer, fewer than two pairs, or a model to which all sentences are the same.
         DataError: SICK is not there and cannot be fetched.
     """
     pairs = sick("test") if pairs is None else pairs
@@ -116,18 +117,17 @@ def _edits(models: Mapping[str, _Distances | None], edits: Sequence[MinimalEdit]
     lines = []
     for kind in KINDS:
         chosen = np.array([edit.kind == kind for edit in edits])
-        groups = np.unique([edit.group for edit in edits if edit.kind == kind], return_inverse=True)[1]
+        groups = [edit.group for edit in edits if edit.kind == kind]
         for by, found in moved.items():
             same, other = found[0][chosen], found[1][chosen]
             scores = np.where(np.abs(other - same) < _TIE, 0.5, other > same)
-            sums, sizes = np.bincount(groups, scores), np.bincount(groups)
             lines.append(
                 {
                     "edit": kind,
                     "by": by,
                     "n": int(chosen.sum()),
                     "accuracy": float(scores.mean()),
-                    "interval": list(clustered_wilson_interval(sums, sizes)),
+                    "interval": list(clustered_wilson_interval(*sums_by_cluster(scores, groups))),
                     "ties": float((scores == 0.5).mean()),
                     "same": _mean(same, groups),
                     "other": _mean(other, groups),
@@ -160,6 +160,6 @@ def _by_judgement(models: Mapping[str, _Distances | None], pairs: Sequence[Sente
     return {"n": len(pairs), "judgements": counts, "near_pairs": int(near.sum()), "scores": lines}
 
 
-def _mean(values: NDArray[np.float64], groups: NDArray[np.int64]) -> dict[str, Any]:
-    found = clustered_mean(np.bincount(groups, values), np.bincount(groups))
+def _mean(values: NDArray[np.float64], groups: Sequence[str]) -> dict[str, Any]:
+    found = clustered_mean(*sums_by_cluster(values, groups))
     return {"value": found.mean, "interval": list(found.interval)}

@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from mini_bert.data.order import evenly_spaced
 from mini_bert.data.task_sets.facts import Fact, Question, Relation, lama_relations, lama_squad, pararel_relations
 from mini_bert.errors import InvalidInputError
+from mini_bert.inference.known_words import whole_word_id
 from mini_bert.metrics.clustered_means import clustered_mean
 from mini_bert.metrics.proportions import clustered_wilson_interval, wilson_interval
 from mini_bert.probing.cloze_ranks import ClozeRanks, cloze_ranks
@@ -32,7 +34,6 @@ from mini_bert.probing.cloze_ranks import ClozeRanks, cloze_ranks
 if TYPE_CHECKING:
     from mini_bert.data.work import Progress
     from mini_bert.model.bert import MiniBERT
-    from mini_bert.text.wordpiece import WordPiece
 
 QUICK_FACTS = 10
 """Facts of a relation with `quick`, and ten times as many questions of SQuAD."""
@@ -48,7 +49,7 @@ class _Asked(NamedTuple):
     candidates: NDArray[np.int64]
     """[C] ids, ascending"""
     counts: NDArray[np.int64]
-    """[C] how many facts of the relation each candidate answers"""
+    """[C] how many facts of the relation each candidate answers, whether these are asked or not"""
     also_true: list[list[int]]
     """ids of the other answers of the same subject"""
 
@@ -70,7 +71,7 @@ def probe_factual_knowledge(
         lama: relations with one pattern; the published ones by default.
         squad: questions without relation; the published ones by default.
         pararel: relations with several patterns; the published ones by default.
-        quick: 10 facts of a relation, evenly spaced.
+        quick: 10 facts of a relation, and 100 questions without relation, evenly spaced.
         threads: worker threads; they change the time, never the result.
         progress: is told how many questions are answered.
 
@@ -176,24 +177,20 @@ def _in_one_piece(
     assert model.tokenizer is not None
     found = []
     for relation in relations:
-        answers = {answer: _one_piece(model.tokenizer, answer) for answer in {fact.answer for fact in relation.facts}}
-        facts = [fact for fact in relation.facts if answers[fact.answer] is not None]
+        words = {fact.answer for fact in relation.facts}
+        answers = {word: id for word in words if (id := whole_word_id(model.tokenizer, word)) is not None}
+        facts = [fact for fact in relation.facts if fact.answer in answers]
         true: dict[str, set[int]] = {}
         for fact in facts:
-            true.setdefault(fact.subject, set()).add(answers[fact.answer])  # type: ignore[arg-type]
+            true.setdefault(fact.subject, set()).add(answers[fact.answer])
         every = np.array([answers[fact.answer] for fact in facts], np.int64)
         candidates, counts = np.unique(every, return_counts=True)
-        if quick and len(facts) > wanted:
-            facts = [facts[i] for i in np.linspace(0, len(facts) - 1, wanted).astype(int)]
+        if quick:
+            facts = evenly_spaced(facts, wanted)
         ids = np.array([answers[fact.answer] for fact in facts], np.int64)
         also = [sorted(true[fact.subject] - {int(answer)}) for fact, answer in zip(facts, ids, strict=True)]
         found.append(_Asked(relation, facts, ids, candidates, counts, also))
     return found
-
-
-def _one_piece(tokenizer: WordPiece, word: str) -> int | None:
-    ids = tokenizer.encode_ids(word)
-    return ids[0] if len(ids) == 1 and ids[0] != tokenizer.unk_id else None
 
 
 def _answer(

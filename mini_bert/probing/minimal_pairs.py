@@ -16,18 +16,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mini_bert.data.order import first_of_each_part
 from mini_bert.data.task_sets.minimal_pairs import MinimalPair, published_pairs
 from mini_bert.errors import InvalidInputError
 from mini_bert.inference.kneser_ney import KneserNey, fit_kneser_ney
 from mini_bert.inference.pseudo_likelihood import Scored, pseudo_log_likelihoods
-from mini_bert.metrics.clustered_means import clustered_difference
+from mini_bert.metrics.clustered_means import clustered_difference, sums_by_cluster
 from mini_bert.metrics.proportions import clustered_wilson_interval
 
 if TYPE_CHECKING:
@@ -113,22 +114,38 @@ def probe_syntactic_knowledge(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Subject-verb agreement: `probe_minimal_pairs` on the sets of Linzen et al. and Gulordava et al."""
+    """Subject-verb agreement: `probe_minimal_pairs` on the sets of Linzen et al. and Gulordava et al.
+
+    Args:
+        model: with tokenizer and MLM head.
+        pairs_per_paradigm: at most so many, evenly spread over each; None: all.
+        ngrams: as in `probe_minimal_pairs`.
+        threads: worker threads; they change the time, never the result.
+        progress: told how far it is.
+
+    Raises:
+        InvalidInputError, NonFiniteError: as `probe_minimal_pairs` and `few_of_each`.
+        DataError: the published sets are not there and cannot be fetched.
+    """
     sets = {name: few_of_each(published_pairs(name), pairs_per_paradigm) for name in ("linzen", "gulordava")}
     return probe_minimal_pairs(model, sets, ngrams=ngrams, threads=threads, progress=progress)
 
 
-def few_of_each(pairs: Sequence[MinimalPair], most: int | None) -> list[MinimalPair]:
-    """At most so many pairs of each paradigm, evenly spread over it, in their order; None: all."""
-    if most is None:
+def few_of_each(pairs: Sequence[MinimalPair], pairs_per_paradigm: int | None) -> list[MinimalPair]:
+    """At most so many pairs of each paradigm, evenly spread over it, in their order; None: all.
+
+    Raises:
+        InvalidInputError: none are asked for.
+    """
+    if pairs_per_paradigm is None:
         return list(pairs)
-    if most < 1:
-        raise InvalidInputError("pairs_per_paradigm", got=most, expected="a positive number")
+    if pairs_per_paradigm < 1:
+        raise InvalidInputError("pairs_per_paradigm", got=pairs_per_paradigm, expected="a positive number")
     numbers: dict[str, list[int]] = {}
     for number, pair in enumerate(pairs):
         numbers.setdefault(pair.paradigm, []).append(number)
-    chosen = [own[i * len(own) // few] for own in numbers.values() for few in [min(most, len(own))] for i in range(few)]
-    return [pairs[number] for number in sorted(chosen)]
+    chosen = sorted(number for own in numbers.values() for number in first_of_each_part(own, pairs_per_paradigm))
+    return [pairs[number] for number in chosen]
 
 
 def sentence_ngrams(token_set: TokenSet, vocab_size: int, tokens: int = COUNTED_TOKENS) -> KneserNey:
@@ -175,7 +192,7 @@ def _outcome(scores: Floats) -> Floats:
 
 
 def changed_words(good: Sequence[int], bad: Sequence[int], continuation: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Where two rows differ: what is left of each without the whole words with which both begin, and both end.
+    """Where two rows differ: the places left of each without the whole words with which both begin, and both end.
 
     Args:
         good: ids of one sentence.
@@ -204,7 +221,8 @@ def _of_set(name: str, pairs: Sequence[MinimalPair], outcomes: Mapping[str, Floa
     if paradigm.max() > 0:
         for way, score in total.items():
             if score is not None:
-                score["interval_over_paradigms"] = _interval(outcomes[way], paradigm)
+                known = ~np.isnan(outcomes[way])
+                score["interval_over_paradigms"] = _interval(outcomes[way][known], paradigm[known])
     return {
         "name": name,
         "n": len(pairs),
@@ -264,21 +282,19 @@ def _score(outcomes: Floats, clusters: NDArray[np.int64], chosen: NDArray[np.boo
 
 
 def _interval(outcomes: Floats, clusters: NDArray[np.int64]) -> list[float]:
-    known = ~np.isnan(outcomes)
-    sums = np.bincount(clusters[known], outcomes[known])
-    sizes = np.bincount(clusters[known])
-    return list(clustered_wilson_interval(sums[sizes > 0], sizes[sizes > 0]))
+    return list(clustered_wilson_interval(*sums_by_cluster(outcomes, clusters)))
 
 
 def _difference(way: str, outcomes: Mapping[str, Floats], clusters: NDArray[np.int64]) -> dict[str, Any]:
     """Accuracy of the model less that of a baseline, paired pair by pair."""
-    ours, theirs = (np.bincount(clusters, outcomes[name]) for name in ("pll", way))
-    difference = clustered_difference(ours, theirs, np.bincount(clusters))
+    ours, sizes = sums_by_cluster(outcomes["pll"], clusters)
+    theirs, _ = sums_by_cluster(outcomes[way], clusters)
+    difference = clustered_difference(ours, theirs, sizes)
     ends = difference.interval.ends()
     return {"baseline": way, "accuracy": difference.mean, "interval": ends}
 
 
-def _numbered(values: Any) -> NDArray[np.int64]:
+def _numbered(values: Iterable[str]) -> NDArray[np.int64]:
     """[N] the number of each value, in the order in which they come first."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(value, len(numbers)) for value in values], np.int64)

@@ -1,8 +1,9 @@
 """Which layer knows a word's part of speech? A linear probe on every layer, with the controls that it needs.
 
 What is chosen, is chosen on the dev part: strength of the penalty, layer, pooling. The test part is looked at once, for
-the lines of the table. Every layer is searched with a part of the training sentences (`SEARCHED`), drawn from the whole
-treebank, since its sentences are sorted by genre; the lines of the table are trained on all of them.
+the lines of the table (`layer_probes.py`). Every layer is searched with a part of the training sentences (`SEARCHED`),
+drawn from the whole treebank, since its sentences are sorted by genre; the lines of the table are trained on all of
+them.
 
     majority tag per word     what a list of words with their commonest tag reaches: no model at all
     the same per type         such a list of words as the tokenizer reads them: without capitals, if it drops them
@@ -14,30 +15,21 @@ treebank, since its sentences are sorted by genre; the lines of the table are tr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mini_bert.data.task_sets.treebanks import TaggedSentence, Treebank, read_conllu, treebank
 from mini_bert.errors import InvalidInputError
-from mini_bert.inference.hidden_states import POOLINGS, TOKEN, state_names, word_states
+from mini_bert.inference.hidden_states import POOLINGS, TOKEN, state_names
 from mini_bert.inference.untrained import untrained_like
 from mini_bert.metrics.classification import confusion_matrix, per_class
 from mini_bert.model.bert import MiniBERT
-from mini_bert.probing.base import (
-    STRENGTHS,
-    Classes,
-    Floats,
-    Items,
-    LinearProbe,
-    control_labels,
-    difference,
-    fit_linear_probe,
-    majority_labels,
-    score,
-)
+from mini_bert.probing.base import STRENGTHS, Classes, control_labels, difference, majority_labels, score
+from mini_bert.probing.layer_probes import Final, Search
 from mini_bert.probing.tagged_words import Part, drawn
 
 if TYPE_CHECKING:
@@ -53,8 +45,8 @@ QUICK = 300
 MOST = 15_000
 """Training sentences where nothing else is asked: all of English-EWT, a third of Brown (1 GB of features)."""
 
-CURVE = (100, 300, 1000, 3000)
-"""Training sentences of the learning curve, and all."""
+Line = dict[str, Any]
+"""Plain values for JSON."""
 
 
 def probe_part_of_speech(
@@ -76,7 +68,7 @@ def probe_part_of_speech(
         test_file: a CoNLL-U file of one's own, instead of the treebank's test part.
         max_sentences: train on so many sentences at most; by default 15,000.
         layers: of 0 (embeddings) to L; by default all.
-        quick: 300 sentences of each part, one strength, the mean of pieces alone.
+        quick: 300 sentences of each part (`test_file` is read whole), one strength, the mean of pieces alone.
         seed: which sentences are taken where not all are, the control task, the untrained model.
         progress: told how far it is.
 
@@ -90,46 +82,29 @@ def probe_part_of_speech(
     """
     begin = time.perf_counter()
     told = progress or (lambda what, done, total: None)
-    tokenizer, config = _tokenizer(model), model.config
+    tokenizer = _tokenizer(model)
     if max_sentences is not None and max_sentences < 1:
         raise InvalidInputError("max_sentences", got=max_sentences, expected="at least 1")
-    L = config.num_hidden_layers
-    layers = range(L + 1) if layers is None else sorted(set(layers))
-    if not layers or not 0 <= layers[0] <= layers[-1] <= L:
-        raise InvalidInputError("layers", got=list(layers), expected=f"some of 0 to {L}")
+    states = _states(model, layers)
     told("reading sentences", 0, 0)
     bank = treebank(bank) if isinstance(bank, str) else bank
-    tested = bank.test if test_file is None else read_conllu(Path(test_file), bank.tags)
-    few = QUICK if quick else None
-    most = max_sentences or MOST
-
-    def part(name: str, sentences: Sequence[TaggedSentence], most: int | None) -> Part:
-        return Part.of(tokenizer, drawn(sentences, most, seed, name), bank.tags, config.max_position_embeddings)
-
-    train = part("train", bank.train, min(most, few or most))
-    dev, test = part("dev", bank.dev, few), part("test", tested, few if test_file is None else None)
+    train, dev, test = _parts(model, bank, test_file, max_sentences or MOST, quick, seed)
     untrained = untrained_like(model, seed)
-    names: dict[int | str, str] = {n: name for n, name in enumerate(state_names(config)) if n in layers}
     control = control_labels(train.labels, seed)
 
-    search = Search(train.upto(SEARCHED), dev, STRENGTHS[1:2] if quick else STRENGTHS, tokenizer.pad_id, told)
-    lines = search.lines("trained", model, {**names, "token": TOKEN}, POOLINGS[1:] if quick else POOLINGS, control)
-    best = max((line for line in lines if line["layer"] != "token"), key=_accuracy)
-    own = next(line for line in lines if (line["layer"], line["pooling"]) == ("token", best["pooling"]))
-    untrained_lines = search.lines("untrained", untrained, names, POOLINGS[1:] if quick else POOLINGS)
-    best_untrained = max(untrained_lines, key=_accuracy)
+    strengths, poolings = (STRENGTHS[1:2], POOLINGS[1:]) if quick else (STRENGTHS, POOLINGS)
+    search = Search(train.upto(SEARCHED), dev, strengths, poolings, tokenizer.pad_id, told)
+    lines = search.lines("trained", model, {**states, "token": TOKEN}, control)
+    untrained_lines = search.lines("untrained", untrained, states)
+    chosen = _chosen(lines, untrained_lines)
 
     final = Final(train, test, tokenizer.pad_id, told)
-    chosen = {"model": best, "token": own, "untrained": best_untrained}
-    called: dict[str, Classes] = {}
-    called["model"], called["token"] = final.predictions(model, {names[best["layer"]]: best, TOKEN: own}, control)
-    (called["untrained"],) = final.predictions(untrained, {names[best_untrained["layer"]]: best_untrained})
-    majority = majority_labels(train.words, train.labels)
-    called["majority_per_word"] = majority.predict(test.words)
-    called["majority_per_type"] = majority_labels(train.types, train.labels).predict(test.types)
-    called["majority"] = np.full(len(test.labels), majority.of_all)
+    of_model = {states[chosen["model"]["layer"]]: chosen["model"], TOKEN: chosen["token"]}
+    of_untrained = {states[chosen["untrained"]["layer"]]: chosen["untrained"]}
+    probed = [*final.predictions(model, of_model, control), *final.predictions(untrained, of_untrained)]
+    called = {**dict(zip(chosen, probed, strict=True)), **_majorities(train, test)}
 
-    known, sentence = np.isin(test.words, train.words), test.rows.sentence
+    sentence = test.rows.sentence
     hits = {name: labels == test.labels for name, labels in called.items()}
     control_hits = final.control == control(test.types)
     confusion = confusion_matrix(test.labels, called["model"], len(bank.tags))
@@ -146,17 +121,8 @@ def probe_part_of_speech(
             "unk_share": float(np.mean([tokenizer.unk_id in kind for kind in test.types])),
         },
         "layers": [*lines, *untrained_lines],
-        "best": {key: best[key] for key in ("layer", "pooling", "strength")},
-        "table": [
-            {
-                "name": name,
-                **{key: chosen[name][key] if name in chosen else None for key in ("layer", "pooling", "strength")},
-                **score(hit, sentence),
-                "known": score(hit[known], sentence[known]),
-                "unknown": score(hit[~known], sentence[~known]),
-            }
-            for name, hit in hits.items()
-        ],
+        "best": _how(chosen["model"]),
+        "table": _table(hits, chosen, sentence, np.isin(test.words, train.words)),
         "differences": [
             {"name": name, **difference(hits["model"], hit, sentence)} for name, hit in hits.items() if name != "model"
         ],
@@ -172,133 +138,76 @@ def probe_part_of_speech(
     }
 
 
-class Search(NamedTuple):
-    """What is compared on the dev part."""
-
-    train: Part
-    dev: Part
-    strengths: Sequence[float]
-    pad_id: int
-    told: Progress
-
-    def lines(
-        self,
-        of: str,
-        model: MiniBERT,
-        names: Mapping[int | str, str],
-        poolings: Sequence[str],
-        control: Callable[[Sequence[Hashable]], Classes] | None = None,
-    ) -> list[dict[str, Any]]:
-        """A line for each layer and pooling: accuracy on dev with the strength that suits it; with `control`, more.
-
-        Then the same probe also learns the control task, and the line has its accuracy and the selectivity.
-        """
-        train, dev = (
-            word_states(model, part.rows, list(names.values()), poolings, pad_id=self.pad_id, progress=self.told)
-            for part in (self.train, self.dev)
-        )
-        sentence = self.dev.rows.sentence
-        found: list[dict[str, Any]] = []
-        for layer, name in names.items():
-            for pooling in poolings:
-                self.told(f"probing: {of}", len(found), len(names) * len(poolings))
-                x, x_dev = train.pop((name, pooling)), dev.pop((name, pooling))
-                probe = fit_linear_probe(Items(x, self.train.labels), self.strengths, Items(x_dev, self.dev.labels))
-                hits = probe.predict(x_dev) == self.dev.labels
-                line = {
-                    "of": of,
-                    "layer": layer,
-                    "pooling": pooling,
-                    "strength": probe.strength,
-                    "updates": probe.updates,
-                    "converged": probe.converged,
-                    **score(hits, sentence),
-                }
-                if control:
-                    by_heart, converged = _by_heart(x, control(self.train.types), x_dev, probe.strength)
-                    control_hits = by_heart == control(self.dev.types)
-                    line["converged"] &= converged
-                    line["control"] = score(control_hits, sentence)
-                    line["selectivity"] = difference(hits, control_hits, sentence)
-                found.append(line)
-        return found
+def _states(model: MiniBERT, layers: Sequence[int] | None) -> dict[int | str, str]:
+    """The layers that are probed, ascending, and the names of their states, as a tap sees them."""
+    L = model.config.num_hidden_layers
+    asked = range(L + 1) if layers is None else sorted(set(layers))
+    if not asked or not 0 <= asked[0] <= asked[-1] <= L:
+        raise InvalidInputError("layers", got=list(asked), expected=f"some of 0 to {L}")
+    names = state_names(model.config)
+    return {layer: names[layer] for layer in asked}
 
 
-class Final:
-    """What was chosen, trained on all training sentences and looked at on the test part."""
+def _parts(
+    model: MiniBERT, bank: Treebank, test_file: str | Path | None, most: int, quick: bool, seed: int
+) -> tuple[Part, Part, Part]:
+    """Training, dev and test sentences as the model reads them, in an order drawn by `seed`."""
+    few = QUICK if quick else None
+    tested = bank.test if test_file is None else read_conllu(Path(test_file), bank.tags)
+    tokenizer, length = _tokenizer(model), model.config.max_position_embeddings
 
-    def __init__(self, train: Part, test: Part, pad_id: int, told: Progress) -> None:
-        self._train, self._test, self._pad_id, self._told = train, test, pad_id, told
-        self.control: Classes = np.zeros(0, np.int64)
-        """[N] what the probe of the control task calls the test words."""
-        self.curve: list[dict[str, Any]] = []
-        """Accuracy by number of training sentences."""
-        self.converged = True
+    def part(name: str, sentences: Sequence[TaggedSentence], most: int | None) -> Part:
+        return Part.of(tokenizer, drawn(sentences, most, seed, name), bank.tags, length)
 
-    def predictions(
-        self,
-        model: MiniBERT,
-        chosen: Mapping[str, Mapping[str, Any]],
-        control: Callable[[Sequence[Hashable]], Classes] | None = None,
-    ) -> list[Classes]:
-        """What the probe of each line calls the test words [N]; with `control`, fill in `control` and `curve` too.
-
-        Args:
-            model: whose states are read.
-            chosen: the name of a state, as a tap sees it, and the line of the search that says how it is read.
-            control: the control task; it and the curve are those of the first of `chosen`.
-        """
-        poolings = sorted({line["pooling"] for line in chosen.values()})
-        train, test = (
-            word_states(model, part.rows, list(chosen), poolings, pad_id=self._pad_id, progress=self._told)
-            for part in (self._train, self._test)
-        )
-        called: list[Classes] = []
-        for name, line in chosen.items():
-            x, x_test = train.pop((name, line["pooling"])), test.pop((name, line["pooling"]))
-            called.append(self._fit(x, self._train.labels, line).predict(x_test))
-            if control and not self.curve:
-                self._curve(x, x_test, line, called[0])
-                self.control, converged = _by_heart(x, control(self._train.types), x_test, line["strength"])
-                self.converged &= converged
-        return called
-
-    def _fit(self, x: Floats, labels: Classes, line: Mapping[str, Any]) -> LinearProbe:
-        self._told(f"probing: {len(x):,} words", 0, 0)
-        probe = fit_linear_probe(Items(x, labels), [line["strength"]])
-        self.converged &= probe.converged
-        return probe
-
-    def _curve(self, x: Floats, x_test: Floats, line: Mapping[str, Any], of_all: Classes) -> None:
-        sentence, labels = self._train.rows.sentence, self._train.labels
-        for sentences in [*(n for n in CURVE if n < self._train.sentences), self._train.sentences]:
-            n = int(np.searchsorted(sentence, sentences))
-            if n == len(x):
-                predictions = of_all
-            elif len(np.unique(labels[:n])) > 1:
-                predictions = self._fit(x[:n], labels[:n], line).predict(x_test)
-            else:
-                continue
-            majority = majority_labels(self._train.words[:n], labels[:n]).predict(self._test.words)
-            self.curve.append(
-                {
-                    "sentences": sentences,
-                    "words": n,
-                    **score(predictions == self._test.labels, self._test.rows.sentence),
-                    "majority_per_word": score(majority == self._test.labels, self._test.rows.sentence),
-                }
-            )
+    return (
+        part("train", bank.train, min(most, few or most)),
+        part("dev", bank.dev, few),
+        part("test", tested, few if test_file is None else None),
+    )
 
 
-def _by_heart(x: Floats, labels: Classes, x_test: Floats, strength: float) -> tuple[Classes, bool]:
-    """What a probe of the control task calls `x_test`, and whether it converged; of few words all may be one class."""
-    if (labels == labels[0]).all():
-        return np.full(len(x_test), labels[0]), True
-    probe = fit_linear_probe(Items(x, labels), [strength])
-    return probe.predict(x_test), probe.converged
+def _chosen(lines: Sequence[Line], untrained_lines: Sequence[Line]) -> dict[str, Line]:
+    """The best line of the model and that of the untrained one, and the pieces' own vectors, pooled as the best is."""
+    best = max((line for line in lines if line["layer"] != "token"), key=_accuracy)
+    token = next(line for line in lines if (line["layer"], line["pooling"]) == ("token", best["pooling"]))
+    return {"model": best, "token": token, "untrained": max(untrained_lines, key=_accuracy)}
 
 
-def _accuracy(line: Mapping[str, Any]) -> float:
+def _majorities(train: Part, test: Part) -> dict[str, Classes]:
+    """What lists of words with their commonest tag call the test words [N]: no model at all."""
+    per_word, per_type = majority_labels(train.words, train.labels), majority_labels(train.types, train.labels)
+    return {
+        "majority_per_word": per_word.predict(test.words),
+        "majority_per_type": per_type.predict(test.types),
+        "majority": np.full(len(test.labels), per_word.of_all),
+    }
+
+
+def _table(
+    hits: Mapping[str, NDArray[np.bool_]],
+    chosen: Mapping[str, Line],
+    sentence: NDArray[np.int64],
+    known: NDArray[np.bool_],
+) -> list[Line]:
+    """A line for each way to call the test words [N]: how it was chosen, and how often it is right."""
+    return [
+        {
+            "name": name,
+            **_how(chosen.get(name, {})),
+            **score(hit, sentence),
+            "known": score(hit[known], sentence[known]),
+            "unknown": score(hit[~known], sentence[~known]),
+        }
+        for name, hit in hits.items()
+    ]
+
+
+def _how(line: Line) -> Line:
+    """What was chosen; None where there was nothing to choose."""
+    return {key: line.get(key) for key in ("layer", "pooling", "strength")}
+
+
+def _accuracy(line: Line) -> float:
     return float(line["accuracy"])
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mini_bert.data.order import evenly_spaced
 from mini_bert.data.task_sets.relatedness import SentencePair, sick, stsb
 from mini_bert.errors import InvalidInputError
 from mini_bert.inference.sentence_embeddings import Pooling, cosines, pooled_embeddings, sentence_embeddings
@@ -72,13 +73,6 @@ def words_in_common(first: str, second: str) -> float:
     """
     a, b = (set(_WORD.findall(text.lower())) for text in (first, second))
     return len(a & b) / len(a | b) if a | b else 1.0
-
-
-def evenly_spaced(items: Sequence[Any], wanted: int) -> list[Any]:
-    """At most `wanted` of the items, in order, from first to last."""
-    if len(items) <= wanted:
-        return list(items)
-    return [items[i] for i in np.linspace(0, len(items) - 1, wanted).astype(int)]
 
 
 def standardized(vectors: NDArray[np.floating]) -> NDArray[np.floating]:

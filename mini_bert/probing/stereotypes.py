@@ -26,10 +26,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mini_bert.data.order import evenly_spaced
 from mini_bert.data.task_sets.stereotypes import MALE, PronounPair, StereotypePair, crows_pairs, winobias
 from mini_bert.errors import InvalidInputError
+from mini_bert.inference.known_words import whole_word_id
 from mini_bert.inference.pseudo_likelihood import Scored, pseudo_log_likelihoods
-from mini_bert.metrics.clustered_means import clustered_mean
+from mini_bert.metrics.clustered_means import clustered_mean, sums_by_cluster
 from mini_bert.metrics.proportions import clustered_wilson_interval, wilson_interval
 
 if TYPE_CHECKING:
@@ -70,18 +72,17 @@ def probe_stereotypes(
         progress: is told how many sentences are scored.
 
     Raises:
-        InvalidInputError: no tokenizer or no MLM head, or a pronoun that is not one piece.
+        InvalidInputError: no tokenizer or no MLM head, no pair of CrowS-Pairs, or a pronoun that is not one piece.
         DataError: the published sets are not there and cannot be fetched.
     """
     if model.tokenizer is None:
         raise InvalidInputError("model", got="no tokenizer", expected="a model loaded from a folder with vocab.txt")
     crows = crows_pairs() if crows is None else crows
     pairs, left_out = winobias() if wino is None else wino
-    if quick and len(crows) > QUICK_PAIRS:
-        crows = [crows[i] for i in np.linspace(0, len(crows) - 1, QUICK_PAIRS).astype(int)]
+    chosen = evenly_spaced(crows, QUICK_PAIRS) if quick else crows
     return {
         "kind": "stereotypes",
-        "crows_pairs": _crows(model, crows, threads, progress),
+        "crows_pairs": _crows(model, chosen, threads, progress),
         "winobias": _wino(model, pairs, left_out, threads, progress),
         "caveats": list(CAVEATS),
     }
@@ -122,7 +123,7 @@ def _wino(
     model: MiniBERT, pairs: Sequence[PronounPair], left_out: int, threads: int | None, progress: Progress | None
 ) -> dict[str, Any]:
     assert model.tokenizer is not None
-    pronouns = {word: _one_piece(model.tokenizer, word) for pair in pairs for word in (pair.stereotypical, pair.other)}
+    pronouns = {word: _pronoun_id(model.tokenizer, word) for pair in pairs for word in (pair.stereotypical, pair.other)}
     texts: list[Scored] = []
     for pair in pairs:
         ids = model.tokenizer.encode(pair.text).ids
@@ -134,9 +135,10 @@ def _wino(
     found = pseudo_log_likelihoods(model, texts, threads=threads, progress=progress)
     odds = np.array([float(first[0] - second[0]) for first, second in zip(found[::2], found[1::2], strict=True)])
     kinds = np.array([pair.kind for pair in pairs])
-    male = np.array([pair.stereotypical in MALE for pair in pairs])
-    # both forms of a sentence are one cluster; no type has as many as 1,000 of them
-    couples = np.array([1000 * pair.kind + pair.sentence // 2 for pair in pairs])
+    male = np.array([pair.stereotypical in MALE for pair in pairs], bool)
+    forms = [(pair.kind, pair.sentence // 2) for pair in pairs]  # both forms of a sentence stand or fall together
+    number = {form: place for place, form in enumerate(sorted(set(forms)))}
+    clusters = np.array([number[form] for form in forms], np.int64)
     groups = {"all": np.ones(len(pairs), bool)}
     groups |= {f"type {kind}": kinds == kind for kind in (1, 2) if (kinds == kind).any()}
     groups |= {name: chosen for name, chosen in (("he fits", male), ("she fits", ~male)) if chosen.any()}
@@ -146,8 +148,8 @@ def _wino(
         "groups": [
             {
                 "group": name,
-                **_preferred(odds[chosen], couples[chosen]),
-                "log_odds": _mean(odds[chosen], couples[chosen]),
+                **_preferred(odds[chosen], clusters[chosen]),
+                "log_odds": _mean(odds[chosen], clusters[chosen]),
             }
             for name, chosen in groups.items()
             if chosen.any()
@@ -156,7 +158,10 @@ def _wino(
 
 
 def _preferred(gaps: NDArray[np.float64], clusters: NDArray[np.int64] | None = None) -> dict[str, Any]:
-    """Share of positive gaps; ties count a half and are reported."""
+    """The share of positive ones among the gaps [N] in nats; ties count a half, and their share stands beside it.
+
+    Of pairs that come in clusters [N], the interval is taken over these.
+    """
     if not gaps.size:
         raise InvalidInputError("pairs", got="none", expected="at least one")
     ties = np.abs(gaps) < _TIE
@@ -164,25 +169,18 @@ def _preferred(gaps: NDArray[np.float64], clusters: NDArray[np.int64] | None = N
     if clusters is None:
         interval = wilson_interval(float(hits.sum()), len(hits))
     else:
-        interval = clustered_wilson_interval(*_by_cluster(hits, clusters))
+        interval = clustered_wilson_interval(*sums_by_cluster(hits, clusters))
     return {"n": len(gaps), "share": float(hits.mean()), "interval": list(interval), "ties": float(ties.mean())}
 
 
 def _mean(values: NDArray[np.float64], clusters: NDArray[np.int64]) -> dict[str, Any]:
-    found = clustered_mean(*_by_cluster(values, clusters))
+    found = clustered_mean(*sums_by_cluster(values, clusters))
     return {"value": found.mean, "interval": found.interval.ends()}
 
 
-def _by_cluster(
-    values: NDArray[np.float64], clusters: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    which = np.unique(clusters, return_inverse=True)[1]
-    return np.bincount(which, values), np.bincount(which)
-
-
-def _one_piece(tokenizer: WordPiece, word: str) -> int:
-    ids = tokenizer.encode_ids(word)
-    if len(ids) != 1 or ids[0] == tokenizer.unk_id:
-        pieces = [tokenizer.token(number) for number in ids]
+def _pronoun_id(tokenizer: WordPiece, word: str) -> int:
+    found = whole_word_id(tokenizer, word)
+    if found is None:
+        pieces = tokenizer.encode(word).tokens
         raise InvalidInputError("tokenizer", got=f"'{word}' as {pieces}", expected="pronouns that are one piece")
-    return ids[0]
+    return found

@@ -41,7 +41,7 @@ class Part(NamedTuple):
 
     @property
     def sentences(self) -> int:
-        """How many sentences with a word in them."""
+        """How many sentences, up to the last one with a word in it."""
         return int(self.rows.sentence[-1]) + 1
 
     def upto(self, sentences: int) -> Part:

@@ -15,7 +15,8 @@ import numpy as np
 
 from mini_bert.data.task_sets.word_similarity import WordPair, word_similarity_sets
 from mini_bert.errors import InvalidInputError
-from mini_bert.inference.sentence_embeddings import cosines, known_word, layer_embeddings
+from mini_bert.inference.known_words import known_word, whole_word_id
+from mini_bert.inference.sentence_embeddings import cosines, layer_embeddings
 from mini_bert.inference.untrained import untrained_like
 from mini_bert.metrics.correlations import spearman
 
@@ -33,8 +34,9 @@ def probe_word_similarity(model: MiniBERT, sets: Mapping[str, Sequence[WordPair]
         sets: by name; the six published ones by default.
 
     Returns:
-        plain values: for each set how many pairs it has, how many have both words known, how many both in one piece,
-        and for each representation the correlation and its interval over the known ones.
+        Plain values for JSON, of kind `word_similarity`: for each set how many pairs it has, how many have both words
+        known, how many both as one piece each, and for each representation the correlation and its interval over the
+        known ones.
 
     Raises:
         InvalidInputError: no tokenizer, or a set with fewer than two known pairs.
@@ -60,7 +62,7 @@ def probe_word_similarity(model: MiniBERT, sets: Mapping[str, Sequence[WordPair]
         ends = [place[pair.first] for pair in known], [place[pair.second] for pair in known]
         scored = {kind: cosines(table[ends[0]], table[ends[1]]) for kind, table in vectors.items()}
         scored["letters in common"] = np.array([spelling_overlap(pair.first, pair.second) for pair in known])
-        whole = sum(all(len(tokenizer.encode_ids(word)) == 1 for word in pair[:2]) for pair in known)
+        whole = sum(all(whole_word_id(tokenizer, word) is not None for word in pair[:2]) for pair in known)
         results.append(
             {
                 "set": name,

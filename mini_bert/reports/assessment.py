@@ -7,13 +7,12 @@ from typing import Any
 
 from mini_bert.reports.headlines import Headline, headlines
 from mini_bert.reports.neighbours import NEIGHBOURS
-from mini_bert.reports.quantities import duration, figures, memory, percent, within
+from mini_bert.reports.quantities import duration, figures, percent, signed, size, within
 from mini_bert.reports.table import NOTHING, Table
 
 Result = Mapping[str, Any]
 _HARDLY_KNOWN = 0.01
 """Share of a held-out text that may stand in the training text without a word: there are quotations everywhere."""
-
 
 _OF_HELD_OUT_TEXT = ("masked_lm.", "breakdown.", "perplexity.", "attention.")
 _OF_VOCABULARY = ("facts.", "analogies")
@@ -47,7 +46,7 @@ def assessment_table(result: Result) -> Table:
     notes.append(
         f"{model['parameters']:,} parameters, trained on {trained_on}.{_held_out(model)} "
         f"± is the larger half of the 95 % interval. Took {duration(result['seconds'])} this time; "
-        f"peak memory {memory(result['peak_memory_bytes'])}."
+        f"peak memory {size(result['peak_memory_bytes'])}."
     )
     notes.append(
         "Published neighbours have other sizes, data and often another test set. --only PART shows a part whole."
@@ -139,19 +138,6 @@ def _side_by_side(assessments: Sequence[Result]) -> list[dict[int, Headline]]:
     return list(found.values())
 
 
-def assessment_tables(result: Result) -> list[Table]:
-    """The one table, and, of parts that were asked for by name, their own."""
-    from mini_bert.reports.pages import tables
-
-    whole = [
-        table
-        for part in result["parts"]
-        if result.get("whole") and "result" in part
-        for table in tables(part["result"])
-    ]
-    return [assessment_table(result), *whole]
-
-
 def _held_out(model: Result) -> str:
     if not model["held_out_text"]:
         return ""
@@ -195,4 +181,4 @@ def _difference(lines: Mapping[int, Headline]) -> str:
     if len(lines) < 2 or lines[0].value is None or lines[1].value is None:
         return NOTHING
     difference = lines[1].value - lines[0].value
-    return f"{100 * difference:+.1f}" if lines[0].unit == "%" else f"{difference:+.2f}"
+    return signed(difference, 1, 100) if lines[0].unit == "%" else signed(difference, 2)

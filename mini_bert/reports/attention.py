@@ -16,14 +16,13 @@ def attention_entropy_table(result: Mapping[str, Any]) -> Table:
             f"layer {line['layer']}, head {line['head']}",
             within(line["entropy"], line["interval"], 2),
             percent(line["share"]),
-            percent(line["first"]),
-            percent(line["last"]),
+            *(percent(line[name]) for name in ("previous", "next", "first", "last")),
         )
         for line in result["heads"]
     )
     return Table(
         f"Entropy of attention over {result['queries']:,} queries in {result['rows']:,} rows",
-        ("", "entropy, nats", "of the largest possible", "on the first token", "on the last"),
+        ("", "entropy, nats", "of the largest possible", "on the token before", "behind", "on the first", "last"),
         rows,
         ("0 nats: one token alone; 100 %: all alike. First and last are [CLS] and the closing [SEP] of a row.",),
     )

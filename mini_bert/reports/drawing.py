@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from mini_bert.errors import InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, PURPLE, RED = "#3b6ea8", "#c8642b", "#3a8f5c", "#7b5ea7", "#b8433a"
+GREY, LIGHT_GREY = "#8a8a8a", "#b8b8b8"
+"""Of what stands beside: baselines, guides, what was left out of a choice."""
+LINE_COLORS = (BLUE, ORANGE, GREEN, PURPLE, RED, "#4aa3a3", "#a68a3a", "#c26a9e")
+"""Of lines of which none is to stand out."""
 
 _WITHOUT_DATES: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".png": {"Software": None}}
 """By ending: what would differ from one writing to the next is left out of the file."""
@@ -62,3 +69,8 @@ def drawn(
         with rc_context({"svg.hashsalt": "mini-bert", "svg.fonttype": "none"}):
             for path in paths:
                 figure.savefig(path, metadata=_WITHOUT_DATES[path.suffix], dpi=dpi)
+
+
+def open_frame(axes: Axes) -> None:
+    """Axes without the lines above and to the right."""
+    axes.spines[["top", "right"]].set_visible(False)

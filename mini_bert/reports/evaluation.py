@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mini_bert.reports.quantities import between, duration, figures, memory, number, percent, within
-from mini_bert.reports.table import Table
+from mini_bert.reports.quantities import between, duration, figures, number, percent, signed, size, within
+from mini_bert.reports.table import NOTHING, Table
 
 
 def evaluation_table(result: Mapping[str, Any]) -> Table:
@@ -34,7 +34,7 @@ def evaluation_table(result: Mapping[str, Any]) -> Table:
 
 def differences_table(result: Mapping[str, Any]) -> Table:
     """By how many nats the model's loss is lower than each other line's, paired token by token."""
-    rows = tuple((line["label"], f"{line['loss']:+.3f}", between(line["interval"])) for line in result["differences"])
+    rows = tuple((line["label"], signed(line["loss"]), between(line["interval"])) for line in result["differences"])
     return Table(
         "Loss of the model minus that of … (nats, paired)",
         ("", "difference", "95 %"),
@@ -50,7 +50,7 @@ def tasks_table(result: Mapping[str, Any]) -> Table:
             line["task"].replace("_", " "),
             number(line["loss"], 4),
             percent(line["accuracy"]),
-            "—" if line["guessing"] is None else percent(line["guessing"]),
+            percent(line["guessing"]),
             f"{line['answers']:,}",
         )
         for line in result["tasks"]
@@ -68,7 +68,7 @@ def efficiency_table(result: Mapping[str, Any]) -> Table:
     rows = (
         ("parameters", f"{result['parameters']:,}"),
         ("operations to encode a token", f"{result['flops_a_token']:,.0f}"),
-        ("operations of the training", "—" if training is None else f"{training:.3g}"),
+        ("operations of the training", NOTHING if training is None else f"{training:.3g}"),
         (f"tokens encoded a second, {result['threads']} threads", f"{result['tokens_a_second']:,.0f}"),
     )
     return Table("What it costs", ("", ""), rows, (f"{result['processor']}. Operations of matrix products alone.",))
@@ -110,5 +110,5 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
             f"[{between(tokens['interval'], 1, 100)}] restored; copying what is seen restores "
             f"{percent(tokens['copying'])}."
         )
-    notes.append(f"Took {duration(result['seconds'])}; peak memory {memory(result['peak_memory_bytes'])}.")
+    notes.append(f"Took {duration(result['seconds'])}; peak memory {size(result['peak_memory_bytes'])}.")
     return notes

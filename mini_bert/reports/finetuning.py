@@ -1,12 +1,11 @@
-"""A fine-tuning beside its floors, its errors and what it forgot: draws what `evaluation.finetuning` and its neighbours
-return."""
+"""A fine-tuning beside its floors, where it errs, and what it forgot."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from mini_bert.reports.quantities import between, duration, number, percent, within
+from mini_bert.reports.quantities import between, duration, number, percent, signed, within
 from mini_bert.reports.table import NOTHING, Table
 
 _METRICS = {"accuracy": "accuracy", "f1": "F1", "matthews": "Matthews", "pearson": "Pearson", "spearman": "Spearman"}
@@ -75,7 +74,9 @@ def error_tables(result: Mapping[str, Any]) -> list[Table]:
 
 def forgetting_table(result: Mapping[str, Any]) -> Table:
     """Before and after, for masks and probes."""
-    rows = [_forgotten("masked language modelling, nats", result["masked_lm"])]
+    masked_lm = result["masked_lm"]
+    ends = (number(masked_lm[when]["loss"]) for when in ("before", "after"))
+    rows = [("masked language modelling, nats", *ends, _rise(masked_lm))]
     rows += [(name, number(p["before"]), number(p["after"]), NOTHING) for name, p in result["probes"].items()]
     return Table(
         f"What fine-tuning forgot ({result['masked']:,} held-out masks)",
@@ -93,7 +94,7 @@ def remedies_table(result: Mapping[str, Any]) -> Table:
             way["way"].replace("-", " "),
             number(way["selection"]),
             number(way["masked_lm"]["after"]["loss"]),
-            f"{way['masked_lm']['rise']:+.3f} [{between(way['masked_lm']['interval'])}]",
+            _rise(way["masked_lm"]),
             *(number(way["probes"][name]["after"]) for name in probes),
         )
         for way in result["ways"]
@@ -148,9 +149,8 @@ def _arms(result: Mapping[str, Any]) -> Table:
     ]
     for arm in result["arms"][1:]:
         minus = arm["model_minus_this"]
-        notes.append(
-            f"Model minus '{arm['name']}', paired by seed: {minus['mean']:+.3f} [{between(minus['interval'])}]."
-        )
+        difference = f"{signed(minus['mean'])} [{between(minus['interval'])}]"
+        notes.append(f"Model minus '{arm['name']}', paired by seed: {difference}.")
     return Table(
         f"Fine-tuning: {result['task']}, {_METRICS[result['metric']]}",
         ("", "mean", "over texts", "over seeds", "epochs chosen", "batch × rate"),
@@ -163,8 +163,8 @@ def _arms(result: Mapping[str, Any]) -> Table:
 def _learned_by_heart(examples: Mapping[str, int]) -> list[str]:
     if not examples["dev_in_training"]:
         return []
-    number, all_of = examples["dev_in_training"], examples["dev"]
-    return [f"{number:,} of the {all_of:,} texts that are scored stand in the training set too."]
+    known, scored = examples["dev_in_training"], examples["dev"]
+    return [f"{known:,} of the {scored:,} texts that are scored stand in the training set too."]
 
 
 def _grid(result: Mapping[str, Any]) -> Table:
@@ -180,9 +180,9 @@ def _grid(result: Mapping[str, Any]) -> Table:
     )
 
 
-def _forgotten(name: str, measured: Mapping[str, Any]) -> tuple[str, str, str, str]:
-    rise = f"{measured['rise']:+.3f} [{between(measured['interval'])}]"
-    return name, number(measured["before"]["loss"]), number(measured["after"]["loss"]), rise
+def _rise(masked_lm: Mapping[str, Any]) -> str:
+    """Of the loss at masks, with its interval."""
+    return f"{signed(masked_lm['rise'])} [{between(masked_lm['interval'])}]"
 
 
 def _range(group: Mapping[str, Any]) -> str:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 Result = Mapping[str, Any]
+
+
+Floor = tuple[str, float]
+"""What can be had without a model, and how good that is."""
 
 
 class Headline(NamedTuple):
     """One figure of many."""
 
     key: str
+    """By which it is found again in another assessment."""
     what: str
+    """As a person reads it."""
     value: float | None
     interval: Sequence[float | None] | None = None
     untrained: float | None = None
-    baseline: tuple[str, float] | None = None
-    """The best that can be had without a model, and what it is."""
+    baseline: Floor | None = None
+    """The best floor."""
     unit: str = "%"
     """`%` of a share; `ppl`, three figures; `nats`, `ρ` (a correlation) and empty: two decimals."""
-
-
-def _height(floor: tuple[str, float]) -> float:
-    return floor[1]
 
 
 def headlines(part: Result) -> Iterator[Headline]:
@@ -109,11 +112,11 @@ def _part_of_speech(name: str, result: Result) -> Iterator[Headline]:
     of = {line["name"]: line for line in result["table"]}
     model = of["model"]
     floors = {label: of[way] for way, label in _COMMONEST.items()}
-    floor = max(((label, line["accuracy"]) for label, line in floors.items()), key=_height)
+    floor = _highest((label, line["accuracy"]) for label, line in floors.items())
     yield Headline(
         name, "parts of speech, best layer", model["accuracy"], model["interval"], of["untrained"]["accuracy"], floor
     )
-    unknown = max(((label, line["unknown"]["accuracy"]) for label, line in floors.items()), key=_height)
+    unknown = _highest((label, line["unknown"]["accuracy"]) for label, line in floors.items())
     yield Headline(
         f"{name}.unknown",
         "parts of speech, unknown words",
@@ -137,30 +140,35 @@ def _pairs(name: str, result: Result) -> Iterator[Headline]:
         total = one["total"]
         floors = [("chance", result["chance"])]
         floors += [(label, total[way]["accuracy"]) for way, label in _FLOORS.items() if way in total]
-        line, best = total["pll"], max(floors, key=lambda floor: floor[1])
-        what = _SETS.get(one["name"], one["name"])
-        yield Headline(one["name"], what, line["accuracy"], line["interval"], None, best)
+        ours, what = total["pll"], _SETS.get(one["name"], one["name"])
+        yield Headline(one["name"], what, ours["accuracy"], ours["interval"], None, _highest(floors))
+
+
+_WORD_SETS = ("MEN-3000", "SimLex-999")
 
 
 def _meaning(name: str, result: Result) -> Iterator[Headline]:
-    for part in result["results"]:
-        if part["kind"] == "word_similarity":
-            for one in part["sets"]:
-                if one["set"] in ("MEN-3000", "SimLex-999"):
-                    of = {score["by"]: score for score in one["spearman"]}
-                    ours, floor = of["static embeddings"], ("letters in common", of["letters in common"]["value"])
-                    untrained = of["untrained, static embeddings"]["value"]
-                    yield Headline(
-                        one["set"], f"words: {one['set']}", ours["value"], ours["interval"], untrained, floor, "ρ"
-                    )
-        elif part["kind"] == "analogies":
-            whole = next(group for group in part["groups"] if group["group"] == "all")
-            of = {score["by"]: score for score in whole["accuracy"]}
-            ours, untrained = of["3CosAdd"], of["untrained, 3CosAdd"]["value"]
-            yield Headline("analogies", "analogies, 3CosAdd", ours["value"], ours["interval"], untrained)
+    for measured in result["results"]:
+        if measured["kind"] == "word_similarity":
+            yield from (_words(one) for one in measured["sets"] if one["set"] in _WORD_SETS)
+        elif measured["kind"] == "analogies":
+            yield _analogies(measured)
         else:
-            for one in part["sets"]:
-                yield _sentences(one)
+            yield from (_sentences(one) for one in measured["sets"])
+
+
+def _words(one: Result) -> Headline:
+    of = {score["by"]: score for score in one["spearman"]}
+    ours, floor = of["static embeddings"], ("letters in common", of["letters in common"]["value"])
+    untrained = of["untrained, static embeddings"]["value"]
+    return Headline(one["set"], f"words: {one['set']}", ours["value"], ours["interval"], untrained, floor, "ρ")
+
+
+def _analogies(measured: Result) -> Headline:
+    whole = next(group for group in measured["groups"] if group["group"] == "all")
+    of = {score["by"]: score for score in whole["accuracy"]}
+    ours, untrained = of["3CosAdd"], of["untrained, 3CosAdd"]["value"]
+    return Headline("analogies", "analogies, 3CosAdd", ours["value"], ours["interval"], untrained)
 
 
 def _sentences(one: Result) -> Headline:
@@ -238,11 +246,15 @@ def _finetuning(name: str, result: Result) -> Iterator[Headline]:
     floors = [] if blind is None else [("commonest class", blind[result["metric"]])]
     if "score" in result["bag_of_words"]:
         floors.append(("bag of words", result["bag_of_words"]["score"]))
-    floor = max(floors, key=_height, default=None)
+    floor = _highest(floors)
     seeds = len(ours["trials"])
     interval = ours["interval"] if seeds > 1 else ours["trials"][0]["interval"]
     what = f"fine-tuned: {result['task']}, {result['metric']}, {seeds} seed{'s' if seeds > 1 else ''}"
     yield Headline(name, what, ours["mean"], interval, scratch and scratch["mean"], floor, unit)
+
+
+def _highest(floors: Iterable[Floor]) -> Floor | None:
+    return max(floors, key=itemgetter(1), default=None)
 
 
 _OF_KIND: dict[str, Callable[[str, Result], Iterator[Headline]]] = {

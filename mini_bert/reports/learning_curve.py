@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mini_bert.errors import InvalidInputError
-from mini_bert.reports.drawing import drawn
-
-_BLUE, _ORANGE, _GREY = "#3b6ea8", "#c8642b", "#888888"
+from mini_bert.reports.drawing import BLUE, GREY, ORANGE, drawn, open_frame
 
 
 def learning_curve(
@@ -38,16 +36,16 @@ def learning_curve(
         for axes, key in ((above, "loss"), (below, "accuracy")):
             scale = 1 if key == "loss" else 100
             for label, lines, style in (
-                ("training", train, {"color": _BLUE, "linewidth": 0.8}),
-                ("held out", held_out, {"color": _ORANGE, "marker": "o", "markersize": 4}),
+                ("training", train, {"color": BLUE, "linewidth": 0.8}),
+                ("held out", held_out, {"color": ORANGE, "marker": "o", "markersize": 4}),
             ):
                 points = [(r["step"], scale * value) for r in lines if (value := r.get(key, r.get("top1"))) is not None]
                 if points:
                     axes.plot(*zip(*points, strict=True), label=label, **style)
         for label, loss in (levels or {}).items():
-            above.axhline(loss, color=_GREY, linewidth=0.8, linestyle="--")
+            above.axhline(loss, color=GREY, linewidth=0.8, linestyle="--")
             above.annotate(
-                label, (1, loss), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=_GREY, fontsize=8
+                label, (1, loss), xycoords=("axes fraction", "data"), ha="right", va="bottom", color=GREY, fontsize=8
             )
         above.set_ylabel("loss, nats a masked token")
         below.set_ylabel("masked accuracy, %")
@@ -56,5 +54,5 @@ def learning_curve(
         above.legend(frameon=False)
         above.set_title(title)
         for axes in (above, below):
-            axes.spines[["top", "right"]].set_visible(False)
+            open_frame(axes)
     return path

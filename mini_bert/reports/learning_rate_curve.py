@@ -11,13 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from mini_bert.atomic_files import replace_file, storage_errors
 from mini_bert.errors import InvalidInputError
-from mini_bert.reports.drawing import drawn, require_drawable
+from mini_bert.reports.drawing import BLUE, GREEN, GREY, ORANGE, drawn, open_frame, require_drawable
 from mini_bert.training.lr_finder import LearningRateCurve, Point, Proposal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_BLUE, _ORANGE, _GREEN, _GREY = "#3b6ea8", "#c8642b", "#3f9259", "#888888"
 _WIDTH, _HEIGHT = 72, 14
 _HEADROOM = 0.15
 """Of the height: how far above the first loss the picture reaches, where a diverging loss leaves it."""
@@ -61,14 +60,14 @@ def write(curve: LearningRateCurve, folder: Path, title: str = "") -> list[Path]
     written = [folder / "learning_rate.json"]
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        replace_file(written[0], (json.dumps(to_json(curve), indent=1) + "\n").encode())
+        replace_file(written[0], (json.dumps(to_dict(curve), indent=1) + "\n").encode())
         if len(curve.points) > 1:
             written.append(folder / "learning_rate.svg")
             _write_picture(curve, written[1], title)
     return written
 
 
-def to_json(curve: LearningRateCurve) -> dict[str, Any]:
+def to_dict(curve: LearningRateCurve) -> dict[str, Any]:
     """The curve as plain values."""
     return {
         "kind": "learning_rate_curve",
@@ -120,13 +119,13 @@ def _marks(curve: LearningRateCurve, column: Any) -> list[str]:
 
 def _draw(axes: Axes, points: Sequence[Point], proposal: Proposal) -> None:
     rates, losses = [point.lr for point in points], [point.loss for point in points]
-    axes.plot(rates, losses, color=_GREY, linewidth=0.6, alpha=0.6, label="loss of each batch")
+    axes.plot(rates, losses, color=GREY, linewidth=0.6, alpha=0.6, label="loss of each batch")
     smoothed = [(point.smoothed_lr, point.smoothed_loss) for point in points]
-    axes.plot(*zip(*smoothed, strict=True), color=_BLUE, linewidth=1.6, label="smoothed, lag taken out")
+    axes.plot(*zip(*smoothed, strict=True), color=BLUE, linewidth=1.6, label="smoothed, lag taken out")
     for lr, name, color in (
-        (proposal.steepest, "steepest", _GREEN),
-        (proposal.lowest, "lowest", _GREY),
-        (proposal.lr, "proposed", _ORANGE),
+        (proposal.steepest, "steepest", GREEN),
+        (proposal.lowest, "lowest", GREY),
+        (proposal.lr, "proposed", ORANGE),
     ):
         if lr is not None:
             axes.axvline(lr, color=color, linewidth=1, linestyle="--", label=f"{name}: {lr:.2g}")
@@ -136,4 +135,4 @@ def _draw(axes: Axes, points: Sequence[Point], proposal: Proposal) -> None:
     axes.set_xlabel("learning rate")
     axes.set_ylabel("loss, nats a masked token")
     axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
+    open_frame(axes)

@@ -13,14 +13,15 @@ from mini_bert.analysis.learning_rate_sensitivity import (
     trials_of_study,
 )
 from mini_bert.errors import InvalidInputError
-from mini_bert.reports.drawing import drawn
-from mini_bert.reports.quantities import number
+from mini_bert.reports.drawing import BLUE, GREY, ORANGE, drawn, open_frame
+from mini_bert.reports.quantities import number, signed
 from mini_bert.reports.table import NOTHING, Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_BLUE, _ORANGE, _BAND, _GREY = "#3b6ea8", "#c8642b", "#e8eef5", "#888888"
+_VALLEY = "#e8eef5"
+"""Behind the rates that are nearly as good as the best."""
 _FEWEST = 3
 """Rates that every seed has tried; of fewer there is nothing to say."""
 
@@ -49,9 +50,9 @@ def sensitivity_table(found: Sensitivity) -> Table:
     rows = tuple(
         (
             f"{rate.lr:.2g}",
-            number(rate.mean, 3) if rate.mean is not None else NOTHING,
+            number(rate.mean),
             NOTHING if rate.interval is None else f"{rate.interval.low:.3f} … {rate.interval.high:.3f}",
-            NOTHING if rate.mean is None or found.best_loss is None else f"+{rate.mean - found.best_loss:.3f}",
+            NOTHING if rate.mean is None or found.best_loss is None else signed(rate.mean - found.best_loss),
             f"{rate.diverged}" if rate.diverged else "",
         )
         for rate in found.rates
@@ -80,20 +81,22 @@ def sensitivity_picture(found: Sensitivity, path: Path, title: str = "") -> Path
 def _draw(axes: Axes, found: Sensitivity, lowest: float) -> None:
     valley = found.valley
     assert valley is not None
-    axes.axvspan(valley.low, valley.high, color=_BAND, label=f"within {LEVEL:g} nats: a factor of {valley.factor:.1f}")
+    axes.axvspan(
+        valley.low, valley.high, color=_VALLEY, label=f"within {LEVEL:g} nats: a factor of {valley.factor:.1f}"
+    )
     if found.optimum is not None:
-        axes.axvline(found.optimum, color=_ORANGE, linewidth=1, linestyle="--", label=f"optimum: {found.optimum:.2g}")
+        axes.axvline(found.optimum, color=ORANGE, linewidth=1, linestyle="--", label=f"optimum: {found.optimum:.2g}")
     means = [(rate.lr, rate.mean) for rate in found.rates if rate.mean is not None]
-    axes.plot(*zip(*means, strict=True), color=_BLUE, linewidth=1.4, marker="o", markersize=4, label="mean over seeds")
+    axes.plot(*zip(*means, strict=True), color=BLUE, linewidth=1.4, marker="o", markersize=4, label="mean over seeds")
     for rate in found.rates:
-        axes.plot([rate.lr] * len(rate.losses), list(rate.losses.values()), ".", color=_GREY, markersize=4)
+        axes.plot([rate.lr] * len(rate.losses), list(rate.losses.values()), ".", color=GREY, markersize=4)
     top = max(mean for _, mean in means)
     above = top + 0.08 * max(top - lowest, LEVEL)
     lost = [rate.lr for rate in found.rates if rate.diverged]
     if lost:
-        axes.plot(lost, [above] * len(lost), "x", color=_ORANGE, label="diverged")
+        axes.plot(lost, [above] * len(lost), "x", color=ORANGE, label="diverged")
     axes.set_xscale("log")
     axes.set_xlabel("peak learning rate")
     axes.set_ylabel("held-out loss at the end, nats")
     axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
+    open_frame(axes)

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from mini_bert.reports.drawing import drawn
-from mini_bert.reports.quantities import between, percent, within
+from mini_bert.reports.drawing import GREY, LINE_COLORS, drawn
+from mini_bert.reports.quantities import difference, percent, within
 from mini_bert.reports.table import NOTHING, Table
 
-TITLES = {
+_TITLES = {
     "frequency": "by frequency rank of the right piece",
     "piece": "by kind of piece",
     "shown": "by what stands at the masked position",
     "position": "by position in the row",
     "part of speech": "by part of speech, in a treebank's sentences",
 }
-
-_COLORS = ("#3b6ea8", "#c8642b", "#3a8f5c", "#7b5ea7")
 
 
 def masked_lm_breakdown_tables(result: Mapping[str, Any]) -> list[Table]:
@@ -35,9 +34,8 @@ def reliability_picture(result: Mapping[str, Any], path: Path) -> Path:
     """
     with drawn(path, width=5.2, height=5, font_size=9) as figure:
         axes = figure.add_axes((0.12, 0.1, 0.84, 0.82))
-        axes.plot([0, 1], [0, 1], color="#8a8a8a", linewidth=1, linestyle="--")
-        for number, name in enumerate(["model", *result["baselines"]]):
-            color = _COLORS[number % len(_COLORS)]
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle="--")
+        for color, name in zip(cycle(LINE_COLORS), ("model", *result["baselines"]), strict=False):
             if found := result["calibration"][name]:
                 bins = found["bins"]
                 x, y = [bin["confidence"] for bin in bins], [bin["accuracy"] for bin in bins]
@@ -71,20 +69,19 @@ def _group_table(result: Mapping[str, Any], group: Mapping[str, Any]) -> Table:
     beside = (heading for name in baselines for heading in (f"{_label(name)}: loss", "top-1"))
     columns = ("", "masked", "share", "loss, nats", "top-1", "top-5", *beside)
     notes = ("± is the larger half of the 95 % interval, over rows.",) if group is result["groups"][0] else ()
-    return Table(f"Masked tokens {TITLES.get(group['by'], group['by'])}: {group['n']:,}", columns, rows, notes)
+    return Table(f"Masked tokens {_TITLES.get(group['by'], group['by'])}: {group['n']:,}", columns, rows, notes)
 
 
 def _calibration_table(result: Mapping[str, Any]) -> Table:
     rows = []
     for name in ("model", *result["baselines"]):
         if found := result["calibration"][name]:
-            over = found["overconfidence"]
             rows.append(
                 (
                     _label(name),
                     f"{100 * found['error']:.2f}",
                     f"{100 * found['floor']:.2f}",
-                    f"{100 * over:+.2f} ({between(found['overconfidence_interval'], 2, 100)})",
+                    difference(found["overconfidence"], found["overconfidence_interval"], 2, 100),
                     f"{found['n']:,}",
                 )
             )

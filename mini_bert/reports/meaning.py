@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mini_bert.data.task_sets.relatedness import JUDGEMENTS
 from mini_bert.reports.quantities import number, percent, within
 from mini_bert.reports.table import NOTHING, Table
-
-_JUDGEMENTS = ("ENTAILMENT", "NEUTRAL", "CONTRADICTION")
 
 
 def word_similarity_table(result: Mapping[str, Any]) -> Table:
@@ -80,7 +79,10 @@ def sentence_similarity_table(result: Mapping[str, Any]) -> Table:
 
 def composition_tables(result: Mapping[str, Any]) -> list[Table]:
     """Minimal edits; SICK by judgement and at nearly the same words."""
-    edits, sick = result["edits"], result["sick"]
+    return [_edits_table(result["edits"]), _sick_table(result["sick"])]
+
+
+def _edits_table(edits: Mapping[str, Any]) -> Table:
     swapped = edits["people_swapped"]
     rows = tuple(
         (
@@ -94,7 +96,7 @@ def composition_tables(result: Mapping[str, Any]) -> list[Table]:
         )
         for line in edits["triples"]
     )
-    first = Table(
+    return Table(
         "Minimal edits: does the one that changes the meaning move a sentence farther?",
         ("edit", "by", "n", "moves it farther", "ties", "moved, meaning kept", "moved, meaning changed"),
         rows,
@@ -107,13 +109,16 @@ def composition_tables(result: Mapping[str, Any]) -> list[Table]:
         ),
         left=(0, 1),
     )
-    second = Table(
+
+
+def _sick_table(sick: Mapping[str, Any]) -> Table:
+    return Table(
         f"SICK: distances of {sick['n']:,} pairs by their judgement",
-        ("by", *(name.lower() for name in _JUDGEMENTS), "contradiction farther", "correlation, few words changed"),
+        ("by", *(name.lower() for name in JUDGEMENTS), "contradiction farther", "correlation, few words changed"),
         tuple(
             (
                 line["by"],
-                *(number(line["mean"].get(name), 3) for name in _JUDGEMENTS),
+                *(number(line["mean"].get(name), 3) for name in JUDGEMENTS),
                 within(line.get("area"), line.get("area_interval"), 1, 100, " %"),
                 within(line.get("near"), line.get("near_interval"), 2),
             )
@@ -126,4 +131,3 @@ def composition_tables(result: Mapping[str, Any]) -> list[Table]:
             "which at most two words differ.",
         ),
     )
-    return [first, second]

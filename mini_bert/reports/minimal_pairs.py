@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mini_bert.probing.minimal_pairs import LABELS
-from mini_bert.reports.quantities import between, percent, within
+from mini_bert.reports.quantities import between, difference, percent, within
 from mini_bert.reports.table import NOTHING, Table
 
-NAMES = {"blimp": "BLiMP", "linzen": "Linzen et al.", "gulordava": "Gulordava et al."}
+_NAMES = {"blimp": "BLiMP", "linzen": "Linzen et al.", "gulordava": "Gulordava et al."}
 _IN_GROUPS = ("pll", "pll_within_word", "changed", "shorter", "unigram", "kneser_ney")
 
 
@@ -39,11 +39,11 @@ def _ways_table(found: Mapping[str, Any]) -> Table:
                 within(score["accuracy"], score["interval"], 1, 100, " %"),
                 percent(score["ties"] / score["n"]),
                 percent(matched and matched["accuracy"]),
-                NOTHING if lead is None else f"{100 * lead['accuracy']:+.1f} ({between(lead['interval'], 1, 100)})",
+                NOTHING if lead is None else difference(lead["accuracy"], lead["interval"], 1, 100),
             )
         )
     return Table(
-        f"{NAMES.get(found['name'], found['name'])}: {found['n']:,} minimal pairs",
+        f"{_NAMES.get(found['name'], found['name'])}: {found['n']:,} minimal pairs",
         ("", "accuracy", "ties", "same length", "Mini-BERT leads by"),
         tuple(rows),
         tuple(_notes(found)),
@@ -57,7 +57,7 @@ def _groups_table(found: Mapping[str, Any], kind: str, groups: Sequence[Mapping[
         (group[kind].replace("_", " "), f"{group['n']:,}", *(_accuracy(group["scores"][way], way) for way in ways))
         for group in groups
     )
-    title = f"{NAMES.get(found['name'], found['name'])} by {kind}, accuracy in %"
+    title = f"{_NAMES.get(found['name'], found['name'])} by {kind}, accuracy in %"
     return Table(title, ("", "pairs", *(LABELS[way] for way in ways)), rows)
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mini_bert.reports.quantities import percent
+from mini_bert.reports.quantities import percent, signed
 from mini_bert.reports.table import NOTHING, Table
 
 Result = Mapping[str, Any]
@@ -16,7 +16,7 @@ _DEPTHS = (1, 2, 4, 8, 16, 32)
 
 def formats_table(result: Result) -> Table:
     """What each format can hold."""
-    asked = {part["format"] for part in result["passes"]}
+    asked = {pass_["format"] for pass_ in result["passes"]}
     rows = tuple(
         (
             format["name"],
@@ -38,7 +38,7 @@ def formats_table(result: Result) -> Table:
 
 def constants_table(result: Result) -> Table:
     """Constants of the code, as each format has them."""
-    names = [part["format"] for part in result["passes"]]
+    names = [pass_["format"] for pass_ in result["passes"]]
     rows = tuple(
         (
             line["name"],
@@ -56,14 +56,14 @@ def layers_table(result: Result) -> Table:
     rows = tuple(
         (
             point["name"],
-            *(scientific(part["forward"][i]["error"]) for part in passes),
+            *(scientific(pass_["forward"][i]["error"]) for pass_ in passes),
             scientific(native[i]["error"]),
         )
         for i, point in _stream(result)
     )
     return Table(
         f"Error against float64 on {result['text']['tokens']:,} tokens: ‖x̂ − x‖ / ‖x‖",
-        ("", *(part["format"] for part in passes), "NumPy's float32"),
+        ("", *(pass_["format"] for pass_ in passes), "NumPy's float32"),
         rows,
         (
             "Parameters rounded once, every named intermediate rounded when it is complete; sums within an operation "
@@ -76,24 +76,24 @@ def ulps_table(result: Result) -> Table:
     """The same in units in the last place."""
     passes = result["passes"]
     rows = tuple(
-        (point["name"], *(_ulps(part["forward"][i]["ulps"]) for part in passes)) for i, point in _stream(result)
+        (point["name"], *(_ulps(pass_["forward"][i]["ulps"]) for pass_ in passes)) for i, point in _stream(result)
     )
     return Table(
         "The same in ULPs, element by element: median, 99 %, largest",
-        ("", *(part["format"] for part in passes)),
+        ("", *(pass_["format"] for pass_ in passes)),
         rows,
         ("An ULP is the distance between neighbours in the format at x; near zero it is tiny, hence the largest.",),
     )
 
 
-def operations_table(result: Result, part: Result) -> Table:
+def operations_table(result: Result, pass_: Result) -> Table:
     """Own and inherited error, growth and contribution by operation, in one format."""
-    epsilon = _epsilon(result, part["format"])
-    total = contributions(part)
+    epsilon = format_of(result, pass_["format"])["epsilon"]
+    total = contributions(pass_)
     squares = sum(value**2 for value in total.values())
     rows = []
-    for operation in dict.fromkeys(point["operation"] for point in part["forward"]):
-        points = [point for point in part["forward"] if point["operation"] == operation]
+    for operation in dict.fromkeys(point["operation"] for point in pass_["forward"]):
+        points = [point for point in pass_["forward"] if point["operation"] == operation]
         growth = [point["growth"] for point in points if point["growth"] is not None]
         rows.append(
             (
@@ -111,10 +111,10 @@ def operations_table(result: Result, part: Result) -> Table:
         )
     rows.append(("rounded parameters", NOTHING, NOTHING, NOTHING, _in(epsilon, total["parameters"]),
                  percent(total["parameters"] ** 2 / squares)))  # fmt: skip
-    logits = part["forward"][-1]["error"]
+    logits = pass_["forward"][-1]["error"]
     worst = max(range(len(rows)), key=lambda i: total[rows[i][0]] if rows[i][0] in total else total["parameters"])
     return Table(
-        f"Which operation, in {part['format']}: errors in units of ε",
+        f"Which operation, in {pass_['format']}: errors in units of ε",
         ("", "own rounding", "inherited", "growth", "alone, at the logits", "share"),
         tuple(rows),
         (
@@ -127,11 +127,11 @@ def operations_table(result: Result, part: Result) -> Table:
     )
 
 
-def contributions(part: Result) -> dict[str, float]:
+def contributions(pass_: Result) -> dict[str, float]:
     """Operation (or `parameters`) → error at the logits when it alone is rounded, its places added as independent."""
-    operation = {point["name"]: point["operation"] for point in part["forward"]}
+    operation = {point["name"]: point["operation"] for point in pass_["forward"]}
     squares: dict[str, float] = {}
-    for name, error in part["alone"].items():
+    for name, error in pass_["alone"].items():
         key = operation.get(name, name)
         squares[key] = squares.get(key, 0.0) + (math.inf if error is None else error) ** 2
     return {key: math.sqrt(value) for key, value in squares.items()}
@@ -140,15 +140,15 @@ def contributions(part: Result) -> dict[str, float]:
 def range_table(result: Result) -> Table:
     """What left the range, and how far the rest is from leaving it."""
     rows = []
-    for part in result["passes"]:
-        largest = next(format["largest"] for format in result["formats"] if format["name"] == part["format"])
+    for pass_ in result["passes"]:
+        largest = format_of(result, pass_["format"])["largest"]
         for direction in ("forward", "backward"):
-            points = part[direction]
+            points = pass_[direction]
             highest = max(points, key=lambda point: point["largest"])
             broken = first_broken(points)
             rows.append(
                 (
-                    f"{part['format']}, {direction}",
+                    f"{pass_['format']}, {direction}",
                     *_counts(points),
                     scientific(highest["largest"]),
                     highest["name"],
@@ -173,18 +173,25 @@ def depth_table(result: Result) -> Table:
     rows = tuple(
         (
             f"{L}",
-            *(_in(_epsilon(result, line["format"]), line["errors"][L - 1]) for line in result["depth"]),
+            *(_in(format_of(result, line["format"])["epsilon"], line["errors"][L - 1]) for line in result["depth"]),
         )
         for L in _DEPTHS
         if blocks >= L
     )
-    exponents = ", ".join(f"{line['format']} {line['exponent']:.2f}" for line in result["depth"] if line["exponent"])
     return Table(
         f"Error behind block L of {blocks}, freshly initialised, in units of ε",
         ("L", *(line["format"] for line in result["depth"])),
         rows,
-        (f"Error ∝ L^p, over the later half: p = {exponents}. Independent errors would give 0.5, aligned ones 1.",),
+        (
+            f"Error ∝ L^p, over the later half: p = {depth_exponents(result)}. Independent errors would give 0.5, "
+            "aligned ones 1.",
+        ),
     )
+
+
+def depth_exponents(result: Result) -> str:
+    """By format: the p of an error that grows like L^p."""
+    return ", ".join(f"{line['format']} {line['exponent']:.2f}" for line in result["depth"] if line["exponent"])
 
 
 def sums_table(result: Result) -> Table:
@@ -193,17 +200,13 @@ def sums_table(result: Result) -> Table:
     operations = [line["operation"] for line in passes[0]["narrow_sums"]["operations"]]
     rows = []
     for i, operation in enumerate(operations):
-        lines = [part["narrow_sums"]["operations"][i] for part in passes]
+        lines = [pass_["narrow_sums"]["operations"][i] for pass_ in passes]
         rows.append((operation, *(scientific(line[key]) for line in lines for key in ("wide_sums", "narrow_sums"))))
-    rows.append(
-        (
-            "logits",
-            *(scientific(e) for part in passes for e in (part["forward"][-1]["error"], part["narrow_sums"]["logits"])),
-        )
-    )
+    logits = ((pass_["forward"][-1]["error"], pass_["narrow_sums"]["logits"]) for pass_ in passes)
+    rows.append(("logits", *(scientific(error) for errors in logits for error in errors)))
     return Table(
         "Sums within an operation: wide, and narrow too",
-        ("error", *(text for part in passes for text in (f"{part['format']}, wide", "narrow"))),
+        ("error", *(text for pass_ in passes for text in (f"{pass_['format']}, wide", "narrow"))),
         tuple(rows),
         (
             "Operations on exact inputs rounded to the format. Narrow: every step rounded, sums from the left. Logits: "
@@ -214,13 +217,13 @@ def sums_table(result: Result) -> Table:
 
 def large_inputs_table(result: Result) -> Table:
     """How large activations break LayerNorm."""
-    passes = [part for part in result["passes"] if part["format"] != "float32"]
+    passes = [pass_ for pass_ in result["passes"] if pass_["format"] != "float32"]
     rows = tuple(
         (
             f"{line['factor']:,.0f}",
             *(
-                percent(part["narrow_sums"]["large_inputs"][i][key])
-                for part in passes
+                percent(pass_["narrow_sums"]["large_inputs"][i][key])
+                for pass_ in passes
                 for key in ("wide_sums", "narrow_sums")
             ),
         )
@@ -228,10 +231,21 @@ def large_inputs_table(result: Result) -> Table:
     )
     return Table(
         "LayerNorm of inputs that are so many times as large: broken rows",
-        ("factor", *(text for part in passes for text in (f"{part['format']}, wide sums", "narrow sums"))),
+        ("factor", *(text for pass_ in passes for text in (f"{pass_['format']}, wide sums", "narrow sums"))),
         rows,
         ("In exact arithmetic the factor changes nothing. Broken: not finite, or off by more than half.",),
     )
+
+
+def narrow_passes(result: Result) -> list[Result]:
+    """The passes in formats narrower than float32, whose every rounding was also tried alone."""
+    return [pass_ for pass_ in result["passes"] if pass_["alone"] is not None]
+
+
+def format_of(result: Result, name: str) -> Result:
+    """What the format of this name can hold."""
+    found: Result = next(format for format in result["formats"] if format["name"] == name)
+    return found
 
 
 def first_broken(points: Iterable[Result]) -> Result | None:
@@ -250,13 +264,13 @@ def scientific(value: float | None) -> str:
     return f"{value:,.0f}" if 10 <= abs(value) < 1e6 else f"{value:.2g}"
 
 
-def signed(value: float, decimals: int) -> str:
+def signed_or_zero(value: float, decimals: int) -> str:
     """A difference with its sign; what rounds to nothing has none.
 
-    >>> signed(0.21432, 3), signed(-0.00002, 4)
+    >>> signed_or_zero(0.21432, 3), signed_or_zero(-0.00002, 4)
     ('+0.214', '0.0000')
     """
-    written = f"{value:+.{decimals}f}"
+    written = signed(value, decimals)
     return written if any(digit in written for digit in "123456789") else written[1:]
 
 
@@ -279,10 +293,6 @@ def _counts(points: Iterable[Result]) -> tuple[str, str, str]:
     elements = sum(damage["elements"] for damage in damages)
     overflow, *shares = (sum(damage[key] for damage in damages) for key in ("overflow", "underflow", "subnormal"))
     return f"{overflow:,}", *(f"{100 * count / elements:.2g} %" if count else "0" for count in shares)  # type: ignore[return-value]
-
-
-def _epsilon(result: Result, name: str) -> float:
-    return float(next(format["epsilon"] for format in result["formats"] if format["name"] == name))
 
 
 def _in(unit: float, value: float | None) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mini_bert.reports.numerics_forward import scientific, signed
+from mini_bert.reports.numerics_forward import narrow_passes, scientific, signed_or_zero
 from mini_bert.reports.quantities import between, number, percent
 from mini_bert.reports.table import NOTHING, Table
 
@@ -15,24 +15,24 @@ Result = Mapping[str, Any]
 
 def gradients_table(result: Result) -> Table:
     """Error of the parameters' gradients by component and format, loss not scaled."""
-    passes = result["passes"]
-    narrow = [part for part in passes if part["alone"] is not None]
+    passes, narrow = result["passes"], narrow_passes(result)
     rows = []
     for group in dict.fromkeys(component(line["name"]) for line in passes[0]["gradients"]):
         of_group = {
-            part["format"]: [line for line in part["gradients"] if component(line["name"]) == group] for part in passes
+            pass_["format"]: [line for line in pass_["gradients"] if component(line["name"]) == group]
+            for pass_ in passes
         }
         errors = (scientific(_together(lines)) for lines in of_group.values())
-        rows.append((group, *errors, *(_worst(of_group[part["format"]]) for part in narrow)))
+        rows.append((group, *errors, *(_worst(of_group[pass_["format"]]) for pass_ in narrow)))
     return Table(
         "Gradients of the parameters, loss not scaled: ‖ĝ − g‖ / ‖g‖",
-        ("", *(part["format"] for part in passes), *(f"worst tensor in {part['format']}" for part in narrow)),
+        ("", *(pass_["format"] for pass_ in passes), *(f"worst tensor in {pass_['format']}" for pass_ in narrow)),
         tuple(rows),
         left=(0, *range(len(passes) + 1, len(passes) + len(narrow) + 1)),
     )
 
 
-def scales_table(result: Result, part: Result) -> Table:
+def scales_table(result: Result, pass_: Result) -> Table:
     """What loss scales do in one format."""
     rows = tuple(
         (
@@ -41,14 +41,14 @@ def scales_table(result: Result, part: Result) -> Table:
             *_shares(line["parameters"]),
             scientific(line["error"]),
         )
-        for line in part["loss_scales"]
+        for line in pass_["loss_scales"]
     )
-    sound = [i for i, line in enumerate(part["loss_scales"]) if line["error"] is not None]
-    best = min((part["loss_scales"][i]["error"] for i in sound), default=None)
-    good = tuple(i for i in sound if part["loss_scales"][i]["error"] <= 1.05 * best)
+    sound = [i for i, line in enumerate(pass_["loss_scales"]) if line["error"] is not None]
+    best = min((pass_["loss_scales"][i]["error"] for i in sound), default=math.inf)
+    good = tuple(i for i in sound if pass_["loss_scales"][i]["error"] <= 1.05 * best)
     masked = result["text"]["masked"]
     return Table(
-        f"Loss scales in {part['format']}",
+        f"Loss scales in {pass_['format']}",
         ("scale", "intermediates: zero", "subnormal", "infinite", "parameters: zero", "subnormal", "infinite", "error"),
         rows,
         (
@@ -65,7 +65,7 @@ def accuracy_table(result: Result) -> Table:
         (
             line["name"],
             number(line["loss"], 4),
-            signed(line["difference"]["mean"], 4) if line.get("difference") else NOTHING,
+            signed_or_zero(line["difference"]["mean"], 4) if line.get("difference") else NOTHING,
             between(line["difference"]["interval"], 4) if line.get("difference") else NOTHING,
             percent(line.get("top1")),
             percent(line["same_best"]),

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mini_bert.errors import StorageError
-from mini_bert.reports.drawing import drawn
-from mini_bert.reports.numerics_forward import contributions
+from mini_bert.atomic_files import storage_errors
+from mini_bert.reports.drawing import drawn, open_frame
+from mini_bert.reports.numerics_forward import contributions, narrow_passes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,20 +26,24 @@ _COLORS = {
     "float8_e5m2": "#8a5aa8",
     "float8_e4m3": "#3f9259",
 }
+"""By format."""
 _GREY, _LIGHT, _DARK = "#8b8f94", "#f1f2f4", "#2b2f33"
 _RECIPES = {
-    "float32": ("#7a8793", "-"),
-    "bfloat16_master": ("#d1602b", "-"),
+    "float32": (_COLORS["float32"], "-"),
+    "bfloat16_master": (_COLORS["bfloat16"], "-"),
     "bfloat16_nearest": ("#a8321f", "--"),
     "bfloat16_stochastic": ("#eda25f", "-."),
-    "float16_master": ("#2f6fb0", "-"),
+    "float16_master": (_COLORS["float16"], "-"),
     "float16_large_batch": ("#17406d", "--"),
     "float16_scaled": ("#79b3e6", "-."),
 }
+"""Recipe of a training → colour and style of its line: shades of its format's colour."""
 _SMOOTHED = 15
 """Steps of a running mean: batches differ more than recipes."""
 _MOST_LABELS = 70
+"""Intermediates that can still be named under the axis."""
 _FLOAT16_SUBNORMAL, _FLOAT16_ZERO = -14, -25
+"""Exponents below which float16 is subnormal, and zero."""
 
 
 def write_numerics(result: Result, folder: Path) -> list[Path]:
@@ -50,13 +54,11 @@ def write_numerics(result: Result, folder: Path) -> list[Path]:
         StorageError: the folder cannot be written.
     """
     paths = [folder / f"numerics.{ending}" for ending in ("json", "svg", "png")]
-    try:
+    with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         paths[0].write_text(_json(result), encoding="utf-8")
         with drawn(*paths[1:], width=13, height=12.5, layout="constrained", dpi=110) as figure:
             _draw(figure, result)
-    except OSError as error:
-        raise StorageError(str(folder), got=error.strerror, expected="a folder that can be written") from error
     return paths
 
 
@@ -72,7 +74,7 @@ def _draw(figure: Figure, result: Result) -> None:
         [["way"] * 3, ["operations", "gradients", "scales"], ["training", "lost", "depth"]],
         height_ratios=[1.25, 1, 1],
     )
-    narrow = [part for part in result["passes"] if part["alone"] is not None]
+    narrow = narrow_passes(result)
     _draw_way(panels["way"], result)
     _draw_operations(panels["operations"], narrow[:1])
     _draw_gradients(panels["gradients"], result)
@@ -81,7 +83,7 @@ def _draw(figure: Figure, result: Result) -> None:
     _draw_lost(panels["lost"], result["training"])
     _draw_depth(panels["depth"], result["depth"])
     for axes in panels.values():
-        axes.spines[["top", "right"]].set_visible(False)
+        open_frame(axes)
         axes.tick_params(labelsize=8, color=_GREY)
         axes.title.set_fontweight("bold")
         axes.title.set_fontsize(10)
@@ -101,12 +103,12 @@ def _draw_way(axes: Axes, result: Result) -> None:
             f"block {number}", ((first + last) / 2, 1.0), xycoords=("data", "axes fraction"), xytext=(0, -4),
             textcoords="offset points", ha="center", va="top", fontsize=9, color=_GREY,
         )  # fmt: skip
-    for part in result["passes"]:
-        errors = [point["error"] or math.nan for point in part["forward"]]
-        color = _COLORS[part["format"]]
+    for pass_ in result["passes"]:
+        errors = [point["error"] or math.nan for point in pass_["forward"]]
+        color = _COLORS[pass_["format"]]
         axes.plot(errors, color=color, linewidth=1.6, marker="o", markersize=3)
-        _name_line(axes, len(errors) - 1, errors[-1], part["format"], color)
-        broken = [i for i, point in enumerate(part["forward"]) if point["error"] is None]
+        _name_line(axes, len(errors) - 1, errors[-1], pass_["format"], color)
+        broken = [i for i, point in enumerate(pass_["forward"]) if point["error"] is None]
         for i in broken[:1]:
             axes.axvline(i, color=color, linestyle=":", linewidth=1)
     _name_steepest(axes, result)
@@ -126,7 +128,7 @@ def _draw_way(axes: Axes, result: Result) -> None:
 
 def _name_steepest(axes: Axes, result: Result) -> None:
     """Say where the error grows most within one operation, at the highest of the lines."""
-    points = max((part["forward"] for part in result["passes"]), key=lambda points: points[0]["error"] or 0.0)
+    points = max((pass_["forward"] for pass_ in result["passes"]), key=lambda points: points[0]["error"] or 0.0)
     steepest = max(range(len(points)), key=lambda i: points[i]["growth"] or 0.0)
     if points[steepest]["growth"] and points[steepest]["error"]:
         axes.annotate(
@@ -139,14 +141,14 @@ def _name_steepest(axes: Axes, result: Result) -> None:
 def _draw_operations(axes: Axes, narrow: Sequence[Result]) -> None:
     """Whose rounding the error at the logits is made of."""
     axes.set_title("Whose rounding is it? Share of the\nsquared error at the logits")
-    for part in narrow:
-        squares = {name: error**2 for name, error in contributions(part).items() if error}
+    for pass_ in narrow:
+        squares = {name: error**2 for name, error in contributions(pass_).items() if error}
         total = sum(squares.values())
         shares = sorted(((100 * square / total, name) for name, square in squares.items()), reverse=True)[:12][::-1]
         names = ["rounded parameters" if name == "parameters" else name for _, name in shares]
-        bars = axes.barh(names, [share for share, _ in shares], color=_COLORS[part["format"]], height=0.7)
+        bars = axes.barh(names, [share for share, _ in shares], color=_COLORS[pass_["format"]], height=0.7)
         axes.bar_label(bars, fmt="%.0f %%", fontsize=8, padding=2, color=_DARK)
-        axes.set_xlabel(f"{part['format']}, one rounded at a time, %", fontsize=8)
+        axes.set_xlabel(f"{pass_['format']}, one rounded at a time, %", fontsize=8)
         axes.set_xlim(0, 1.18 * shares[-1][0])
 
 
@@ -180,17 +182,17 @@ def _draw_gradients(axes: Axes, result: Result) -> None:
 
 def _draw_scales(axes: Axes, narrow: Sequence[Result]) -> None:
     """Gradient error by loss scale."""
-    for part in narrow:
-        lines = part["loss_scales"]
-        color = _COLORS[part["format"]]
+    for pass_ in narrow:
+        lines = pass_["loss_scales"]
+        color = _COLORS[pass_["format"]]
         errors = [math.nan if line["error"] is None else line["error"] for line in lines]
         powers = [math.log2(line["scale"]) for line in lines]
-        axes.plot(powers, errors, color=color, marker="o", markersize=4, linewidth=1.6, label=part["format"])
+        axes.plot(powers, errors, color=color, marker="o", markersize=4, linewidth=1.6, label=pass_["format"])
         infinite = [power for power, line in zip(powers, lines, strict=True) if line["error"] is None]
         if infinite:
             axes.plot(
                 infinite, [0.06] * len(infinite), transform=axes.get_xaxis_transform(), color=color, marker="x",
-                linestyle="none", markersize=6, label=f"{part['format']} overflows",
+                linestyle="none", markersize=6, label=f"{pass_['format']} overflows",
             )  # fmt: skip
     axes.set_yscale("log")
     axes.set_xlabel("loss scale, log₂", fontsize=8)
@@ -232,15 +234,17 @@ def _draw_lost(axes: Axes, training: Result) -> None:
 
 def _draw_depth(axes: Axes, depths: Sequence[Result]) -> None:
     """Error behind each block of a deep model, beside √L."""
-    drawn = [line for line in depths if None not in line["errors"]]
-    for line in drawn:
+    finite = [line for line in depths if None not in line["errors"]]
+    for line in finite:
         blocks = range(1, len(line["errors"]) + 1)
         axes.plot(blocks, line["errors"], color=_COLORS[line["format"]], linewidth=1.6, label=line["format"])
         root = [line["errors"][-1] * math.sqrt(L / len(line["errors"])) for L in blocks]
-        axes.plot(blocks, root, color=_GREY, linewidth=0.9, linestyle="--", label="∝ √L" if line is drawn[-1] else None)
+        axes.plot(
+            blocks, root, color=_GREY, linewidth=0.9, linestyle="--", label="∝ √L" if line is finite[-1] else None
+        )
     axes.set_xscale("log", base=2)
     axes.set_yscale("log")
-    ticks = [L for L in (1, 2, 4, 8, 16, 32) if drawn and len(drawn[0]["errors"]) >= L]
+    ticks = [L for L in (1, 2, 4, 8, 16, 32) if finite and len(finite[0]["errors"]) >= L]
     axes.set_xticks(ticks, [str(L) for L in ticks])
     axes.set_xlabel("blocks", fontsize=8)
     axes.set_title("Error behind L fresh blocks")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mini_bert.errors import DataError, nearest
-from mini_bert.reports.assessment import assessment_tables, comparison_table, history_table
+from mini_bert.reports.assessment import assessment_table, comparison_table, history_table
 from mini_bert.reports.attention import attention_entropy_table
 from mini_bert.reports.evaluation import (
     differences_table,
@@ -44,6 +44,17 @@ from mini_bert.reports.study import study_tables
 from mini_bert.reports.table import Table
 
 Result = Mapping[str, Any]
+
+
+def assessment_tables(result: Result) -> list[Table]:
+    """The one table, and, of parts that were asked for by name, their own.
+
+    Raises:
+        DataError: as `tables`, of a part.
+    """
+    whole = [part["result"] for part in result["parts"] if "result" in part] if result.get("whole") else []
+    return [assessment_table(result), *(table for found in whole for table in tables(found))]
+
 
 TABLES: dict[str, Callable[[Result], list[Table]]] = {
     "evaluation": lambda result: [
@@ -119,13 +130,16 @@ def read_result(path: Path) -> dict[str, Any]:
     return result
 
 
-def page(title: str, parts: Sequence[tuple[str, Result]]) -> str:
-    """A Markdown page from (file name, result) parts; it names the command that makes it."""
-    names = [name for name, _ in parts]
+def page(title: str, results: Sequence[tuple[str, Result]]) -> str:
+    """A Markdown page of results, each with the name of its file; it names the command that makes it.
+
+    Raises:
+        DataError: as `tables`.
+    """
+    names = [name for name, _ in results]
     lines = [f"# {title}", "", f'*Made by `python -m mini_bert.reports --title "{title}" {" ".join(names)}`.*', ""]
-    for _, result in parts:
+    for _, result in results:
         if text := result.get("about"):
             lines += [text, ""]
-        for table in tables(result):
-            lines += [table.markdown()]
+        lines += [table.markdown() for table in tables(result)]
     return "\n".join(lines)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mini_bert.reports.drawing import drawn
-from mini_bert.reports.quantities import between, duration, percent, within
+from mini_bert.reports.drawing import BLUE, GREY, ORANGE, drawn
+from mini_bert.reports.quantities import between, difference, duration, percent, within
 from mini_bert.reports.table import NOTHING, Table
 
 LABELS = {
@@ -24,7 +24,6 @@ LABELS = {
 """Names of the table's lines."""
 
 _WIDEST_CONFUSION = 20
-_BLUE, _ORANGE, _GREY = "#3b6ea8", "#c8642b", "#8a8a8a"
 
 
 def part_of_speech_tables(result: Mapping[str, Any]) -> list[Table]:
@@ -71,7 +70,7 @@ def _lines_table(result: Mapping[str, Any]) -> Table:
                 within(line["accuracy"], line["interval"], 1, 100, " %"),
                 percent(line["known"]["accuracy"]),
                 percent(line["unknown"]["accuracy"]),
-                NOTHING if lead is None else f"{100 * lead['difference']:+.1f} ({between(lead['interval'], 1, 100)})",
+                NOTHING if lead is None else difference(lead["difference"], lead["interval"], 1, 100),
             )
         )
     words, sentences = treebank["words"], treebank["sentences"]
@@ -171,7 +170,7 @@ def _place(line: Mapping[str, Any]) -> str:
 
 
 def _draw_layers(axes: Any, result: Mapping[str, Any]) -> None:
-    kinds = [("trained", _BLUE), ("untrained", _GREY)]
+    kinds = [("trained", BLUE), ("untrained", GREY)]
     for (of, color), (pooling, style) in product(kinds, [("mean", "-"), ("first", ":")]):
         lines = [line for line in result["layers"] if (line["of"], line["pooling"]) == (of, pooling)]
         lines = [line for line in lines if line["layer"] != "token"]
@@ -181,7 +180,7 @@ def _draw_layers(axes: Any, result: Mapping[str, Any]) -> None:
         axes.plot(x, y, color=color, linestyle=style, marker="o", label=f"{of}, {pooling}")
         if of == "trained" and pooling == result["best"]["pooling"]:
             control = [100 * line["control"]["accuracy"] for line in lines]
-            axes.plot(x, control, color=_ORANGE, marker="o", label="control task")
+            axes.plot(x, control, color=ORANGE, marker="o", label="control task")
     axes.set(xlabel="layer", ylabel="% on dev", title="Accuracy by layer")
     axes.set_xticks(sorted({line["layer"] for line in result["layers"] if line["layer"] != "token"}))
     axes.legend(frameon=False, fontsize=8)
@@ -191,8 +190,8 @@ def _draw_curve(axes: Any, result: Mapping[str, Any]) -> None:
     curve = result["learning_curve"]
     x = [point["sentences"] for point in curve]
     for points, color, label in (
-        (curve, _BLUE, LABELS["model"]),
-        ([point["majority_per_word"] for point in curve], _GREY, LABELS["majority_per_word"]),
+        (curve, BLUE, LABELS["model"]),
+        ([point["majority_per_word"] for point in curve], GREY, LABELS["majority_per_word"]),
     ):
         axes.plot(x, [100 * point["accuracy"] for point in points], color=color, marker="o", label=label)
         low, high = ([100 * point["interval"][end] for point in points] for end in (0, 1))

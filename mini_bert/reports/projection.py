@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mini_bert.reports.quantities import duration, memory
+from mini_bert.reports.quantities import duration, size
 from mini_bert.reports.table import Table
 
 
 def projection_table(result: Mapping[str, Any]) -> Table:
     """Each quantity beside its budget and what was hoped for, with a verdict."""
-    shown = {"bytes": memory, "seconds": duration}
+    shown = {"bytes": size, "seconds": duration}
     rows = tuple(
         (
             line["name"],

@@ -28,6 +28,15 @@ def percent(share: float | None) -> str:
     return NOTHING if share is None else f"{100 * share:.1f} %"
 
 
+def signed(value: float | None, decimals: int = 3, scale: float = 1) -> str:
+    """A difference with its sign.
+
+    >>> signed(0.21432), signed(-0.0214, 1, 100), signed(None)
+    ('+0.214', '-2.1', '—')
+    """
+    return NOTHING if value is None else f"{scale * value:+.{decimals}f}"
+
+
 def figures(value: float | None) -> str:
     """A positive number with three figures, such as a perplexity.
 
@@ -50,6 +59,15 @@ def between(ends: Sequence[float | None] | None, decimals: int = 3, scale: float
     if ends is None or None in ends:
         return NOTHING
     return " – ".join(f"{scale * end:,.{decimals}f}" for end in ends if end is not None)
+
+
+def difference(value: float, ends: Sequence[float | None] | None, decimals: int = 3, scale: float = 1) -> str:
+    """A difference with its sign, and the ends of its interval.
+
+    >>> difference(0.0412, [0.0303, 0.0521], 1, 100), difference(-0.5, None)
+    ('+4.1 (3.0 – 5.2)', '-0.500 (—)')
+    """
+    return f"{signed(value, decimals, scale)} ({between(ends, decimals, scale)})"
 
 
 def within(
@@ -92,14 +110,16 @@ def duration(seconds: float | None) -> str:
     return f"{seconds:.1f} s"
 
 
-def memory(size: float | None) -> str:
-    """Bytes, with decimal prefixes.
+def size(bytes: float | None) -> str:
+    """Bytes of memory or of a disk, with decimal prefixes.
 
-    >>> memory(3.6e8), memory(450_000), memory(10_000_000_000), memory(None)
-    ('360 MB', '0.45 MB', '10 GB', '—')
+    >>> size(3.6e8), size(450_000), size(10_000_000_000), size(51), size(None)
+    ('360 MB', '0.45 MB', '10 GB', '51 bytes', '—')
     """
-    if size is None:
+    if bytes is None:
         return NOTHING
-    if size >= 1e9:
-        return f"{size / 1e9:.3g} GB"
-    return f"{size / 1e6:.0f} MB" if size >= 1e7 else f"{size / 1e6:.2g} MB"
+    if bytes < 1e3:
+        return f"{bytes:.0f} bytes"
+    if bytes >= 1e9:
+        return f"{bytes / 1e9:.3g} GB"
+    return f"{bytes / 1e6:.0f} MB" if bytes >= 1e7 else f"{bytes / 1e6:.2g} MB"

@@ -1,33 +1,20 @@
-"""What does a person want to know of runs: all of them in a table, one of them on a page?"""
+"""Runs as tables: all of them in one, one of them in several."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from datetime import datetime
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from mini_bert.config.schema import Config
-from mini_bert.errors import CheckpointError
-from mini_bert.foreign_files import LARGEST_JSON, parse_json, read_regular_file
-from mini_bert.interop import manifest as folder_manifest
-from mini_bert.reports.quantities import duration, number, percent
+from mini_bert.reports.quantities import duration, number, percent, size
+from mini_bert.reports.run_details import finite, mapping
 from mini_bert.reports.table import NOTHING, Table
-from mini_bert.training.checkpoint_folders import checkpoints, pointed_to, step_of
-from mini_bert.training.metrics_log import Record
-from mini_bert.training.run_folders import Contents, RunSummary, read_contents, size_of, summary
-
-_OF_TASK = "_accuracy"
-_ROWS = 12
-"""Of the table of a run's course."""
-_NOT_SHOWN = {"run.name", "run.directory", "run.resume"}
-"""Settings that say where a run lies, not what it is."""
+from mini_bert.training.run_folders import RunSummary
 
 
-def overview(runs: Sequence[RunSummary], directory: Path) -> Table:
+def runs_table(runs: Sequence[RunSummary], directory: Path) -> Table:
     """All runs, a line each."""
     rows = tuple(
         (
@@ -46,48 +33,14 @@ def overview(runs: Sequence[RunSummary], directory: Path) -> Table:
     return Table(f"{len(runs)} run{'s' * (len(runs) != 1)} in {directory}", columns, rows, left=(0, 1))
 
 
-def as_json(run: RunSummary) -> dict[str, Any]:
-    """A run in a few numbers, as plain values."""
-    return {**run._asdict(), "path": str(run.path)}
-
-
-def details(run: Path) -> dict[str, Any]:
-    """All that is known of a run, as plain values; every checkpoint's files are compared with their sha256."""
-    contents = read_contents(run)
-    manifest = contents.manifest or {}
-    started = contents.of("start")[-1] if contents.of("start") else {}
-    starts = manifest.get("starts") or [_old_start(record) for record in contents.of("start")]
-    saved = [_checkpoint(run, path) for path in checkpoints(run)]
-    whole = next((path["sha256"] for path in saved if path["holds"]), None)
-    return {
-        **as_json(summary(contents)),
-        "settings": _settings(contents.config),
-        "data": {
-            name: manifest.get(name, started.get(name))
-            for name in ("data_sha256", "tokenizer_sha256", "config_sha256", "parent")
-        },
-        "starts": starts,
-        "course": _course(contents),
-        "train_losses": [
-            [record["step"], loss] for record in contents.of("train") if (loss := _real(record.get("loss"))) is not None
-        ],
-        "checkpoint_list": saved,
-        "sha256": (contents.end or {}).get("sha256"),
-        "newest_sha256": whole,
-        "incidents": [_incident(path) for path in sorted(run.glob("incident-*.json"))],
-        "warnings": [event for event in contents.events if event["level"] != "info"],
-        "problems": _problems(contents),
-    }
-
-
-def tables(known: Mapping[str, Any]) -> Iterator[Table]:
-    """What `details` found, as tables; those that would be empty are left out."""
+def run_tables(known: Mapping[str, Any]) -> Iterator[Table]:
+    """What `run_details` found, as tables; those that would be empty are left out."""
     made = (_settings_table, _making_table, _starts_table, _course_table, _checkpoints_table)
     yield from (table for table in (make(known) for make in made) if table.rows)
 
 
-def heading(known: Mapping[str, Any]) -> str:
-    """The run in one line."""
+def run_heading(known: Mapping[str, Any]) -> str:
+    """What `run_details` found, in one line."""
     state = f"running, {known['owner']}" if known["owner"] else known["state"]
     line = f"{known['path']}: {state}, step {_of(known['step'], known['steps'])}"
     if known["loss"] is not None:
@@ -95,70 +48,6 @@ def heading(known: Mapping[str, Any]) -> str:
     if known["best_loss"] is not None:
         line += f" (best {known['best_loss']:.4f} at step {known['best_step']:,})"
     return f"{line}, {size(known['bytes'])}, last change {_when(known['changed'])}"
-
-
-def _settings(config: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The settings that are not as by default, with the default; of older versions' settings there is none."""
-    default = Config().to_dict()
-    return {
-        f"{section}.{name}": {"value": value, "default": default.get(section, {}).get(name)}
-        for section, values in config.items()
-        for name, value in values.items()
-        if value != default.get(section, {}).get(name) and f"{section}.{name}" not in _NOT_SHOWN
-    }
-
-
-def _old_start(record: Record) -> dict[str, Any]:
-    """A start as metrics.jsonl tells it, in runs without a manifest."""
-    environment = _mapping(record.get("environment"))
-    return {"first_step": record["step"], "environment": environment, "threads": environment.get("threads")}
-
-
-def _checkpoint(run: Path, path: Path) -> dict[str, Any]:
-    problem, digest = "", None
-    try:
-        digest = folder_manifest.verify(path).get("model_and_optimizer_sha256")
-    except CheckpointError as error:
-        problem = str(error)
-    pointers = [pointer for pointer in ("latest", "best") if pointed_to(run, pointer) == path]
-    return {
-        "name": path.name,
-        "step": step_of(path),
-        "bytes": size_of(path),
-        "holds": not problem,
-        "problem": problem,
-        "pointers": pointers,
-        "sha256": digest,
-    }
-
-
-def _incident(path: Path) -> dict[str, Any]:
-    content: Any = {}
-    with suppress(OSError, ValueError):
-        content = parse_json(read_regular_file(path, LARGEST_JSON))
-    return {"file": path.name, **(content if isinstance(content, dict) else {})}
-
-
-def _problems(contents: Contents) -> list[str]:
-    damaged = contents.damaged
-    lines = f"metrics.jsonl: {len(damaged)} damaged lines, the first is line {damaged[0]}." if damaged else ""
-    return [sentence for sentence in (contents.problem, lines) if sentence]
-
-
-def _course(contents: Contents) -> list[dict[str, Any]]:
-    """At most so many rows, evenly spread: the steps that were evaluated, or those that were logged."""
-    by_step: dict[int, dict[str, Any]] = {}
-    for record in contents.of("train"):
-        names = ("loss", "accuracy", "grad_norm", "lr", "masking_rate", "tokens_per_second")
-        by_step.setdefault(record["step"], {}).update({name: _real(record.get(name)) for name in names})
-    scored = contents.of("evaluation")
-    for record in scored:
-        values: dict[str, Any] = {"held_out": _real(record.get("loss")), "top1": _real(record.get("top1"))}
-        values["tasks"] = {name: _real(record[key]) for key in record if (name := key.removesuffix(_OF_TASK)) != key}
-        by_step.setdefault(record["step"], {}).update(values)
-    steps = sorted({record["step"] for record in scored} if len(scored) > 2 else by_step)
-    chosen = sorted({steps[i * (len(steps) - 1) // (_ROWS - 1)] for i in range(_ROWS)}) if steps else []
-    return [{"step": step, **by_step[step]} for step in chosen]
 
 
 def _settings_table(known: Mapping[str, Any]) -> Table:
@@ -170,9 +59,9 @@ def _settings_table(known: Mapping[str, Any]) -> Table:
 
 def _making_table(known: Mapping[str, Any]) -> Table:
     newest = known["starts"][-1] if known["starts"] else {}
-    git = _mapping(newest.get("git"))
+    git = mapping(newest.get("git"))
     commit = f"{git.get('commit')}{' with changes' if git.get('dirty') else ''}" if git else None
-    environment = _mapping(newest.get("environment"))
+    environment = mapping(newest.get("environment"))
     facts = {
         "texts": known["data"]["data_sha256"],
         "vocabulary": known["data"]["tokenizer_sha256"],
@@ -194,7 +83,7 @@ def _making_table(known: Mapping[str, Any]) -> Table:
 def _starts_table(known: Mapping[str, Any]) -> Table:
     rows = []
     for start in known["starts"]:
-        end = _mapping(start.get("end"))
+        end = mapping(start.get("end"))
         rows.append(
             (
                 str(start.get("time", NOTHING))[:19].replace("T", " "),
@@ -204,7 +93,7 @@ def _starts_table(known: Mapping[str, Any]) -> Table:
                 str(start.get("host", NOTHING)),
                 str(end.get("ended", NOTHING)),
                 _count(end.get("step")),
-                duration(_real(end.get("seconds"))),
+                duration(finite(end.get("seconds"))),
             )
         )
     columns = ("start (UTC)", "from step", "threads", "ranks", "host", "ended", "at step", "after")
@@ -242,29 +131,11 @@ def _course_table(known: Mapping[str, Any]) -> Table:
 
 def _checkpoints_table(known: Mapping[str, Any]) -> Table:
     rows = tuple(
-        (path["name"], size(path["bytes"]), "yes" if path["holds"] else "NO", ", ".join(path["pointers"]))
-        for path in known["checkpoint_list"]
+        (one["name"], size(one["bytes"]), "yes" if one["holds"] else "NO", ", ".join(one["pointers"]))
+        for one in known["checkpoint_list"]
     )
-    problems = tuple(path["problem"] for path in known["checkpoint_list"] if path["problem"])
+    problems = tuple(one["problem"] for one in known["checkpoint_list"] if one["problem"])
     return Table("Checkpoints", ("checkpoint", "size", "verified", "pointers"), rows, problems, left=(0, 3))
-
-
-def size(bytes: int) -> str:
-    """Bytes as megabytes, or gigabytes.
-
-    >>> size(293_646), size(72_668_148), size(3_600_000_000)
-    ('0.3 MB', '72.7 MB', '3.60 GB')
-    """
-    return f"{bytes / 1e9:,.2f} GB" if bytes >= 1e9 else f"{bytes / 1e6:,.1f} MB"
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
-def _real(value: object) -> float | None:
-    """The value if it is a finite number; files may hold anything."""
-    return value if isinstance(value, (int, float)) and type(value) is not bool and isfinite(value) else None
 
 
 def _count(value: object) -> str:

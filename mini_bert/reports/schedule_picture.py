@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mini_bert.optim.schedules import learning_rate
-from mini_bert.reports.drawing import drawn
+from mini_bert.reports.drawing import BLUE, LIGHT_GREY, drawn, open_frame
 
 _STEPS = 400
-_BLUE, _GREY = "#3b6ea8", "#b8b8b8"
 
 
 class Shown(NamedTuple):
@@ -45,12 +44,12 @@ def draw_schedules(path: Path) -> Path:
         panels = figure.subplots(2, 4, sharex=True, sharey=True)
         figure.subplots_adjust(0.05, 0.1, 0.99, 0.93, 0.08, 0.24)
         for axes, shown in zip(panels.flat, PANELS, strict=False):
-            axes.plot(shares, _rates(shown, shown.other), color=_GREY, linewidth=1.2, label=shown.name)
+            axes.plot(shares, _rates(shown, shown.other), color=LIGHT_GREY, linewidth=1.2, label=shown.name)
             label = ", ".join(f"{name} {value:g}" for name, value in shown.settings.items()) or "defaults"
-            axes.plot(shares, _rates(shown, {}), color=_BLUE, linewidth=1.8, label=label)
+            axes.plot(shares, _rates(shown, {}), color=BLUE, linewidth=1.8, label=label)
             axes.set_title(shown.schedule, fontsize=10, loc="left")
             axes.legend(frameon=False, fontsize=7, loc="lower center" if shown.schedule == "constant" else "best")
-            axes.spines[["top", "right"]].set_visible(False)
+            open_frame(axes)
         panels[1, 3].set_axis_off()
         panels[0, 0].set_ylabel("share of the peak")
         panels[1, 0].set_ylabel("share of the peak")

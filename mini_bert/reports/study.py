@@ -8,7 +8,7 @@ from statistics import mean, median, stdev
 from typing import Any
 
 from mini_bert.reports.learning_rate_sensitivity import sensitivity_of, sensitivity_table
-from mini_bert.reports.quantities import duration, number
+from mini_bert.reports.quantities import duration, number, signed
 from mini_bert.reports.table import NOTHING, Table
 
 Result = Mapping[str, Any]
@@ -17,10 +17,10 @@ Result = Mapping[str, Any]
 def study_tables(result: Result) -> list[Table]:
     """All tables of a result that `mini-bert study run` wrote."""
     rates = sensitivity_of(result)
-    return [comparison_table(result), *([sensitivity_table(rates)] if rates else []), pieces_table(result)]
+    return [verdicts_table(result), *([sensitivity_table(rates)] if rates else []), pieces_table(result)]
 
 
-def comparison_table(result: Result) -> Table:
+def verdicts_table(result: Result) -> Table:
     """A line a piece, the best first: difference to the baseline paired by seed, time per step, memory, verdict."""
     study, in_seconds = result["study"], measures_time(result)
     entries = ranked(result)
@@ -29,9 +29,9 @@ def comparison_table(result: Result) -> Table:
         (
             entry["piece"],
             number(entry["value"], decimals),
-            signed(entry["difference"], decimals),
-            ends(entry["interval"], decimals),
-            ends(entry["pooled_interval"], decimals),
+            _difference(entry["difference"], decimals),
+            _ends(entry["interval"], decimals),
+            _ends(entry["pooled_interval"], decimals),
             _times(entry["time_ratio"]),
             _times(entry["memory_ratio"]),
             NOTHING if entry["steps"] is None else f"{entry['steps']:,}",
@@ -45,7 +45,7 @@ def comparison_table(result: Result) -> Table:
         f"{study['name']}: {budget(study)}{', quick' if study['quick'] else ''}",
         ("piece", what, "difference", "95 %", "95 %, one spread", "time/step", "memory", "steps", "seeds", "verdict"),
         rows,
-        tuple(notes(result)),
+        tuple(_notes(result)),
         left=(0, 9),
         strong=tuple(i for i, entry in enumerate(entries) if entry["verdict"] == "baseline"),
     )
@@ -90,7 +90,7 @@ def ranked(result: Result) -> list[Mapping[str, Any]]:
     return sorted(result["comparison"], key=place)
 
 
-def notes(result: Result) -> list[str]:
+def _notes(result: Result) -> list[str]:
     """What has to be known to read the table."""
     study, clock = result["study"], result.get("clock")
     seeds, entries = len(study["seeds"]), result["comparison"]
@@ -128,18 +128,14 @@ def budget(study: Mapping[str, Any]) -> str:
     return f"{given} a trial, {len(study['seeds'])} seed{'s' * (len(study['seeds']) != 1)}"
 
 
-def signed(value: float | None, decimals: int = 3) -> str:
-    """A difference with its sign."""
-    return NOTHING if value is None else f"{value:+.{decimals}f}".replace("-", "−")
+def _difference(value: float | None, decimals: int) -> str:
+    """With a true minus: half of these tables are differences, and a hyphen is easily overlooked."""
+    return signed(value, decimals).replace("-", "−")
 
 
-def ends(interval: Sequence[float] | None, decimals: int = 3) -> str:
-    """The ends of an interval of differences.
-
-    >>> ends([-0.5, 0.25]), ends(None)
-    ('−0.500 … +0.250', '—')
-    """
-    return NOTHING if interval is None else " … ".join(signed(end, decimals) for end in interval)
+def _ends(interval: Sequence[float] | None, decimals: int) -> str:
+    """Of an interval of differences."""
+    return NOTHING if interval is None else " … ".join(_difference(end, decimals) for end in interval)
 
 
 def _clock_note(clock: Mapping[str, Any]) -> str:

@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mini_bert.errors import InvalidInputError
-from mini_bert.reports.drawing import drawn
+from mini_bert.reports.drawing import GREEN, GREY, LINE_COLORS, RED, drawn, open_frame
 from mini_bert.reports.learning_rate_sensitivity import sensitivity_of, sensitivity_picture
 from mini_bert.reports.study import budget, measures_time, ranked
 
-_BLUE, _GREEN, _RED, _GREY = "#3b6ea8", "#3a8f5c", "#b8433a", "#8a8a8a"
-_COLORS = ("#3b6ea8", "#c8642b", "#3a8f5c", "#7b5ea7", "#b8433a", "#4aa3a3", "#a68a3a", "#c26a9e")
 _CURVES = 8
 """Pieces whose curves are drawn: the baseline and the best."""
 _LATER = 0.2
@@ -49,7 +47,7 @@ def _differences(axes: Any, result: Mapping[str, Any], compared: list[Mapping[st
     """A point each; a thick line for the interval with one spread, a thin one for the piece's own."""
     for place, entry in enumerate(compared):
         verdict = entry["verdict"]
-        color = _GREEN if verdict.endswith("helps") else _RED if verdict.endswith("hurts") else _GREY
+        color = GREEN if verdict.endswith("helps") else RED if verdict.endswith("hurts") else GREY
         for interval, width in ((entry["interval"], 0.8), (entry["pooled_interval"], 3)):
             if interval is not None:
                 axes.plot(interval, (place, place), color=color, linewidth=width, solid_capstyle="butt", clip_on=True)
@@ -64,7 +62,7 @@ def _differences(axes: Any, result: Mapping[str, Any], compared: list[Mapping[st
     axes.invert_yaxis()
     unit = "seconds" if measures_time(result) else "nats of held-out loss"
     axes.set_xlabel(f"difference to the baseline, {unit}: left is better; 95 %")
-    axes.spines[["top", "right"]].set_visible(False)
+    open_frame(axes)
 
 
 def _curves(axes: Any, result: Mapping[str, Any]) -> None:
@@ -72,7 +70,7 @@ def _curves(axes: Any, result: Mapping[str, Any]) -> None:
     key = "train_losses" if measures_time(result) else "held_out_losses"
     chosen = [entry["piece"] for entry in ranked(result) if entry["seeds"]][:_CURVES]
     later: list[float] = []
-    for piece, color in zip(chosen, _COLORS, strict=False):
+    for piece, color in zip(chosen, LINE_COLORS, strict=False):
         label: str | None = piece
         for trial in (trial for trial in result["trials"] if trial["piece"] == piece):
             points = [(step / trial["steps"], loss) for step, loss in trial[key] if loss is not None]
@@ -88,4 +86,4 @@ def _curves(axes: Any, result: Mapping[str, Any]) -> None:
     axes.set_ylabel("training loss, nats" if measures_time(result) else "held-out loss, nats")
     if chosen:
         axes.legend(frameon=False, fontsize=8, loc="upper right")
-    axes.spines[["top", "right"]].set_visible(False)
+    open_frame(axes)

@@ -14,7 +14,7 @@ NOTHING = "—"
 
 
 class Table(NamedTuple):
-    """Cells that are text already; `left` names the columns that are aligned left."""
+    """A title, headings, and rows of as many cells; every cell is text already, with its unit and its decimals."""
 
     title: str
     columns: tuple[str, ...]
@@ -22,9 +22,9 @@ class Table(NamedTuple):
     notes: tuple[str, ...] = ()
     """Sentences under the table."""
     left: tuple[int, ...] = (0,)
-    """Columns that are left-aligned; the others are numbers."""
+    """Numbers of the columns, from 0 on, that are aligned left: words. The others are aligned right: numbers."""
     strong: tuple[int, ...] = ()
-    """Rows that the eye should find first."""
+    """Numbers of the rows, from 0 on, that the eye should find first: drawn in bold."""
 
     def markdown(self) -> str:
         """A Markdown table with its title as a paragraph in bold, and the notes as a list."""

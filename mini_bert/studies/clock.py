@@ -16,7 +16,7 @@ from mini_bert.benchmarks.duel import Contestant, alternate
 from mini_bert.benchmarks.result import Contest
 from mini_bert.benchmarks.workload import Workload
 from mini_bert.errors import ConfigError
-from mini_bert.machine import available_cores, blas_kernel
+from mini_bert.machine import ONE_BLAS_THREAD, available_cores, blas_kernel
 from mini_bert.studies.keys import key_of_piece
 from mini_bert.studies.pieces import config_of
 from mini_bert.studies.plan import all_pieces
@@ -26,7 +26,6 @@ from mini_bert.studies.schema import Study
 _AT_ONCE = 4
 """Pieces whose processes stand beside the baseline's at once."""
 _BASELINE = "baseline"
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1"}
 
 
 def read_clock(
@@ -114,7 +113,7 @@ def _contest(
             title,
             "mini_bert.benchmarks.own_training:OwnTraining",
             {"config": config},
-            environment=_ONE_THREAD,
+            environment=ONE_BLAS_THREAD,
             libraries=("numpy",),
         )
 

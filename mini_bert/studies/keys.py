@@ -7,12 +7,11 @@ its own.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from mini_bert.config.schema import Config
+from mini_bert.data.cache import json_sha256
 from mini_bert.studies.pieces import config_of
 from mini_bert.studies.schema import Measure, Study
 from mini_bert.training.first_model import FIRST_VALUES
@@ -55,4 +54,4 @@ def key_of_piece(study: Study, settings: Mapping[str, Any]) -> str:
 
 def hash_of(value: object) -> str:
     """The hash of plain values."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+    return json_sha256(value)

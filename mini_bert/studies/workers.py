@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from mini_bert.errors import DataError
+from mini_bert.machine import ONE_BLAS_THREAD
 from mini_bert.studies import worker
 from mini_bert.training.metrics_log import FILE_NAME, search_metrics
 
 _MOST_FAILURES = 3
 """Processes in a row that end by an error without having taken a trial."""
 _LOG = "processes.log"
-_ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "VECLIB_MAXIMUM_THREADS": "1"}
 
 
 class Workers:
@@ -52,7 +52,7 @@ class Workers:
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=log,
-                        env={**os.environ, **_ONE_THREAD, "PYTHONPATH": _with_this_package()},
+                        env={**os.environ, **ONE_BLAS_THREAD, "PYTHONPATH": _with_this_package()},
                         start_new_session=True,  # Ctrl-C comes to them once, from here
                     )
                 )

@@ -10,6 +10,8 @@ from mini_bert.optim.layout import Layout, Tensor
 
 _ANSWERING = ("nsp", "sop", "std", "rtd", "classifier", "token_classifier")
 """Components that are one linear layer, from hidden states to answers."""
+_POSITIONS = ("position_embeddings", "relative_bias", "relative_keys")
+"""How the names begin of what tells positions apart."""
 
 
 @lru_cache(maxsize=64)
@@ -27,6 +29,7 @@ def layout_of(table: tuple[ParameterRow, ...]) -> Layout:
         depth = row.layer + 1 if row.layer is not None else 0 if below else top
         hidden = matrix and row.component in ("attention", "feed_forward")
         answers = row.component in _ANSWERING or (decoder and row.name in ("token_embeddings", "b_vocabulary"))
-        tensors.append(Tensor(row.name, start, stop, row.shape, row.decay, depth, hidden, entries, answers))
+        positions = row.name.startswith(_POSITIONS)
+        tensors.append(Tensor(row.name, start, stop, row.shape, row.decay, depth, hidden, entries, answers, positions))
         start = stop
     return tuple(tensors)

@@ -23,7 +23,7 @@ def test_entropies_are_those_of_a_loop_over_the_weights() -> None:
     _, cache = model.encode(IDS, REAL)
     for line in measured["heads"]:
         weights = cache[f"layer_{line['layer']}.attention.attention_weights"][:, line["head"]]
-        entropies, shares, first, last = [], [], [], []
+        entropies, shares, first, last, previous, behind = [], [], [], [], [], []
         for row, keys in enumerate(REAL.sum(axis=1)):
             for query in range(keys):
                 a = weights[row, query, :keys]
@@ -31,8 +31,12 @@ def test_entropies_are_those_of_a_loop_over_the_weights() -> None:
                 shares.append(entropies[-1] / math.log(keys))
                 first.append(a[0])
                 last.append(a[keys - 1])
+                previous += [a[query - 1]] if query else []
+                behind += [a[query + 1]] if query < keys - 1 else []
         assert line["entropy"] == pytest.approx(np.mean(entropies), rel=1e-12)
         assert line["share"] == pytest.approx(np.mean(shares), rel=1e-12)
+        assert line["previous"] == pytest.approx(np.mean(previous), rel=1e-12)
+        assert line["next"] == pytest.approx(np.mean(behind), rel=1e-12)
         assert line["first"] == pytest.approx(np.mean(first), rel=1e-12)
         assert line["last"] == pytest.approx(np.mean(last), rel=1e-12)
         assert line["interval"][0] < line["entropy"] < line["interval"][1]

@@ -181,8 +181,8 @@ def test_a_run_that_a_variable_names_goes_on_with_its_own_configuration(here, mo
 
 
 def test_a_single_setting_can_be_asked_for_before_all_are_known(monkeypatch):
-    assert ConfigOptions().told("run", "name") is None
+    assert ConfigOptions().chosen("run", "name") is None
     monkeypatch.setenv("MINI_BERT__RUN__NAME", "first")
-    assert ConfigOptions().told("run", "name") == "first"
-    assert ConfigOptions(run_name="second").told("run", "name") == "second"
-    assert ConfigOptions(settings={"run": {"directory": "/x"}}).told("run", "directory") == "/x"
+    assert ConfigOptions().chosen("run", "name") == "first"
+    assert ConfigOptions(run_name="second").chosen("run", "name") == "second"
+    assert ConfigOptions(settings={"run": {"directory": "/x"}}).chosen("run", "directory") == "/x"

@@ -32,7 +32,7 @@ def test_list_says_what_is_there(capsys):
     assert main(["data", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "Corpora:"
-    assert lines[1].split()[:2] == ["here", "0.0"]
+    assert lines[1].split()[:2] == ["here", "51"]
     assert "yes" in lines[1]
     assert "The title of elsewhere" in lines[3]
     assert " - " in lines[3]

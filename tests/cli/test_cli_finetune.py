@@ -106,7 +106,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["mine", "--train-file", "train.tsv", "--model.hidden-size", "64"], "model.hidden_size: got 64; expected"),
     (["mine", "--train-file", "train.tsv", "--config", "model/small"], "model.hidden_size: got"),
     (["mine", "--train-file", "train.tsv", "--forgetting", "--grid"], "--grid: got it beside --forgetting"),
-    (["mine", "--train-file", "train.tsv", "--seed", str(2**64 - 1), "--seeds", "2"], "--seed: got"),
+    (["mine", "--train-file", "train.tsv", "--seed", str(2**64 - 1), "--seeds", "2"], "seeds: got"),
     (["mine", "--train-file", "train.tsv", "--seeds", "0"], "--seeds"),
     (["mine", "--train-file", "train.tsv", "--max-samples", "0"], "--max-samples"),
     (["mine", "--train-file", "train.tsv", "--model", "nobody"], "nobody"),

@@ -158,7 +158,7 @@ def test_prune(here, capsys):
     assert main(["runs", "prune", "first", "--dry-run"]) == 0
     out = capsys.readouterr().out
     assert "would remove runs/first/checkpoints/checkpoint-30" in out
-    assert re.search(r"0\.\d MB would be freed", out)
+    assert re.search(r"0\.\d+ MB would be freed", out)
     assert sorted(path for path in run.rglob("*")) == before
     assert main(["runs", "prune", "first", "--json"]) == 0
     freed = json.loads(capsys.readouterr().out)["first"]

@@ -18,10 +18,10 @@ import pytest
 
 import mini_bert
 from mini_bert.cli import main
-from mini_bert.cli.training_display import LiveDisplay, PlainDisplay, duration, heading
+from mini_bert.cli.training_display import LiveDisplay, PlainDisplay, clock_time, heading, progress_line
 from mini_bert.config.load import load_config
 from mini_bert.training.forecast import Forecast
-from mini_bert.training.phases import References
+from mini_bert.training.phases import PLATEAU, References
 from mini_bert.training.report import RunInfo
 
 NOUNS = ["cat", "dog", "cow", "pig", "hen", "fox", "owl", "bee", "ant", "elk"]
@@ -356,6 +356,12 @@ RECORD = {
 }  # fmt: skip
 
 
+def test_a_step_on_one_line():
+    assert progress_line(7, 9.0142, 0.0, 0.5, PLATEAU) == (
+        "Step     7 | Loss 9.0142 | Acc  0.0% | Grad 0.500 | [plateau near the unigram loss]"
+    )
+
+
 def test_the_live_display_shows_every_quantity(monkeypatch):
     from rich.console import Console
 
@@ -393,6 +399,6 @@ def test_the_untrained_score_comes_under_the_heading(capsys):
 
 
 def test_durations():
-    assert [duration(seconds) for seconds in (0, 59.6, 3599, 3600, 100_000)] == [
+    assert [clock_time(seconds) for seconds in (0, 59.6, 3599, 3600, 100_000)] == [
         "0:00", "1:00", "59:59", "1:00:00", "27:46:40",
     ]  # fmt: skip

@@ -53,9 +53,9 @@ def test_dev_is_scored_once_a_run_and_chooses_nothing(experiment, monkeypatch: p
     dev, scored = sentiment(60, seed=7), []
     ordinary = finetuning.model_outputs
 
-    def watched(model: MiniBERT, examples: Any, *told: Any) -> Any:
+    def watched(model: MiniBERT, examples: Any) -> Any:
         scored.append(examples is dev)
-        return ordinary(model, examples, *told)
+        return ordinary(model, examples)
 
     monkeypatch.setattr(finetuning, "model_outputs", watched)
     made = experiment()
@@ -125,7 +125,7 @@ def test_remedies_are_measured_at_masks_that_nobody_learned(experiment, monkeypa
     asked: list[dict[str, Any]] = []
     ordinary = Finetuning.trial
 
-    def trial(self: Finetuning, name: str, seed: int, recipe: Any = None, *, replay: Any = None) -> Any:
+    def trial(self: Finetuning, name: str, seed: int, recipe: Any = None, *, replay: bool = True) -> Any:
         asked.append({"name": name, "replay": replay, "recipe": recipe})
         return ordinary(self, name, seed, recipe)
 
@@ -140,10 +140,12 @@ def test_remedies_are_measured_at_masks_that_nobody_learned(experiment, monkeypa
 
 
 def test_what_cannot_be_tried_is_refused(experiment, tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="--epochs"):
+    with pytest.raises(InvalidInputError, match="epochs: got 0"):
         experiment(epochs=0)
-    with pytest.raises(InvalidInputError, match="--seeds"):
+    with pytest.raises(InvalidInputError, match="seeds: got none"):
         finetune_task(experiment(), sentiment(20), ())
+    with pytest.raises(InvalidInputError, match="seeds: got -1 to 0"):
+        finetune_task(experiment(), sentiment(20), (0, -1))
     bare = MiniBERT.from_parameters(from_pretrained(tmp_path / "given").parameters)
     with pytest.raises(InvalidInputError, match="without a tokenizer"):
         Finetuning(load_config(["training/finetuning"]), bare, "given", sentiment())

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mini_bert.errors import InvalidInputError
-from mini_bert.metrics.clustered_means import clustered_difference, clustered_mean
+from mini_bert.metrics.clustered_means import clustered_difference, clustered_mean, sums_by_cluster
 from mini_bert.metrics.interval import UNKNOWN, normal_quantile
 from mini_bert.metrics.proportions import clustered_wilson_interval, wilson_interval
 
@@ -141,6 +141,17 @@ def test_paired_difference_is_narrower_than_the_parts():
 def test_clustered_mean_refuses(sums, sizes):
     with pytest.raises(InvalidInputError):
         clustered_mean(sums, sizes)
+
+
+def test_sums_by_cluster_whatever_clusters_are_called():
+    hits = [True, False, True, True, False]
+    for clusters in ([7, 2, 7, 40, 2], ["b", "a", "b", "c", "a"]):
+        sums, sizes = sums_by_cluster(hits, clusters)
+        assert (sums.tolist(), sizes.tolist()) == ([0, 2, 1], [2, 2, 1])
+    assert [part.tolist() for part in sums_by_cluster([], [])] == [[], []]
+    for values, clusters in (([1, 2], [1]), ([[1.0]], [[1]])):
+        with pytest.raises(InvalidInputError, match="clusters"):
+            sums_by_cluster(values, clusters)
 
 
 def test_clustered_wilson_of_independent_tokens_is_wilsons():

@@ -148,7 +148,7 @@ def test_scale_is_a_factor_on_the_gradient(layout: Layout, name: str) -> None:
 
 @every_optimizer
 def test_layers_further_down_have_lower_rates(layout: Layout, name: str) -> None:
-    """Each tensor moves as it would under a rate of its own (LAYERDECAY.1)."""
+    """Each tensor moves as it would under a rate of its own (TENSORRATE.1)."""
     theta, _ = stepped(layout, Settings(name=name, layer_decay=0.5), steps=1)
     start, g, _ = begun(layout, Settings(name=name))
     for tensor in layout:
@@ -156,6 +156,20 @@ def test_layers_further_down_have_lower_rates(layout: Layout, name: str) -> None
         state = optimizer.fresh(alone, layout, Settings(name=name))
         optimizer.update(alone, g, state, Settings(name=name), step=1, lr=0.01 * 0.5 ** (3 - tensor.depth))
         np.testing.assert_allclose(theta[tensor.part], alone[tensor.part], rtol=1e-14, err_msg=tensor.name)
+
+
+@every_optimizer
+def test_positions_have_a_rate_of_their_own(layout: Layout, name: str) -> None:
+    """Alone or beside layer-wise rates, for update and decay; all other tensors move as without it (TENSORRATE.2)."""
+    layout = tuple(tensor._replace(positions=tensor.name == "token_embeddings") for tensor in layout)
+    theta, _ = stepped(layout, Settings(name=name, layer_decay=0.5, position_lr_factor=30.0), steps=1)
+    without, _ = stepped(layout, Settings(name=name, layer_decay=0.5), steps=1)
+    alone, g, _ = begun(layout, Settings(name=name))
+    state = optimizer.fresh(alone, layout, Settings(name=name))
+    optimizer.update(alone, g, state, Settings(name=name), step=1, lr=0.01 * 30 * 0.5**3)
+    for tensor in layout:
+        expected = alone if tensor.positions else without
+        np.testing.assert_allclose(theta[tensor.part], expected[tensor.part], rtol=1e-14, err_msg=tensor.name)
 
 
 @every_optimizer

@@ -125,7 +125,7 @@ def test_accuracy_is_clustered_by_sentence_whatever_the_numbers_of_sentences() -
     assert found["difference"] == pytest.approx(1 / 9)
     assert found["interval"][0] < 1 / 9 < found["interval"][1]
     assert difference(hits[:3], hits[:3], sentences[:3])["interval"] == [None, None]
-    with pytest.raises(InvalidInputError, match="one for each of 9 words"):
+    with pytest.raises(InvalidInputError, match=r"\[4\] and clusters \[9\]"):
         score(hits[:4], sentences)
 
 

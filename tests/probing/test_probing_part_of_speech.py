@@ -13,7 +13,7 @@ from mini_bert.data.task_sets.treebanks import TaggedSentence, Treebank
 from mini_bert.errors import InvalidInputError
 from mini_bert.inference.hidden_states import POOLINGS, TOKEN, state_names, word_rows, word_states
 from mini_bert.model.bert import MiniBERT
-from mini_bert.probing import part_of_speech
+from mini_bert.probing import layer_probes, part_of_speech
 from mini_bert.probing.base import Items, control_labels, fit_linear_probe, majority_labels
 from mini_bert.probing.part_of_speech import probe_part_of_speech
 from mini_bert.probing.tagged_words import Part
@@ -57,7 +57,7 @@ def model() -> MiniBERT:
 def result() -> dict:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(part_of_speech, "SEARCHED", 50)
-        patch.setattr(part_of_speech, "CURVE", (20, 40, 1000))
+        patch.setattr(layer_probes, "CURVE", (20, 40, 1000))
         return probe_part_of_speech(model(), BANK, seed=5)
 
 

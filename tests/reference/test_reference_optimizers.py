@@ -173,13 +173,14 @@ def test_muon_in_bfloat16_goes_the_same_way() -> None:
 
 @each_precision
 def test_adamw_by_layers(dtype: Any) -> None:
-    """Layer-wise rates are groups with rates of their own."""
+    """Layer-wise rates, and those of positions, are groups with rates of their own."""
     import torch
 
     layout = packed(
-        Tensor(name, 0, 0, shape, len(shape) == 2, depth, False) for depth, (name, shape) in enumerate(SHAPES.items())
+        Tensor(name, 0, 0, shape, len(shape) == 2, depth, False, positions=depth == 1)
+        for depth, (name, shape) in enumerate(SHAPES.items())
     )
-    settings = Settings(layer_decay=0.7, weight_decay=DECAY)
+    settings = Settings(layer_decay=0.7, position_lr_factor=3.0, weight_decay=DECAY)
     theta, tensors = start(dtype), torch_parameters(dtype)
     groups = [{"params": [tensors[t.name]], "weight_decay": DECAY * t.decay, "depth": t.depth} for t in layout]
     reference = torch.optim.AdamW(groups, lr=1.0, eps=1e-6)
@@ -188,7 +189,7 @@ def test_adamw_by_layers(dtype: Any) -> None:
         g = gradient(step, dtype)
         optimizer.update(theta, g, state, settings, step=step, lr=rate(step))
         for group in reference.param_groups:
-            group["lr"] = rate(step) * 0.7 ** (5 - group["depth"])
+            group["lr"] = rate(step) * 0.7 ** (5 - group["depth"]) * (3.0 if group["depth"] == 1 else 1.0)
         for t in layout:
             tensors[t.name].grad = torch.tensor(g[t.part].reshape(t.shape))
         reference.step()

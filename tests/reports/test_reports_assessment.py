@@ -52,7 +52,17 @@ RESULTS: dict[str, dict[str, Any]] = {
         "rows": 2,
         "queries": 80,
         "heads": [
-            {"layer": 0, "head": n, "entropy": 1.5, "interval": [1.4, 1.7], "share": share, "first": 0.1, "last": 0.25}
+            {
+                "layer": 0,
+                "head": n,
+                "entropy": 1.5,
+                "interval": [1.4, 1.7],
+                "share": share,
+                "first": 0.1,
+                "last": 0.25,
+                "previous": 0.01,
+                "next": 0.02,
+            }
             for n, share in enumerate((0.2, 0.6))
         ],
     },
@@ -281,7 +291,7 @@ def test_every_kind_with_a_headline_has_a_table_of_its_own() -> None:
     assert set(_OF_KIND) - of_several <= set(TABLES)
     assert {RESULTS[part]["kind"] for part in RESULTS} == set(_OF_KIND)
     (heads,) = tables(RESULTS["attention"])
-    assert heads.rows[1] == ("layer 0, head 1", "1.50 ± 0.20", "60.0 %", "10.0 %", "25.0 %")
+    assert heads.rows[1] == ("layer 0, head 1", "1.50 ± 0.20", "60.0 %", "1.0 %", "2.0 %", "10.0 %", "25.0 %")
     (costs,) = tables(RESULTS["efficiency"])
     assert costs.rows[3] == ("tokens encoded a second, 2 threads", "51,240")
 

@@ -14,7 +14,7 @@ from mini_bert.analysis.learning_rate_sensitivity import analyze_learning_rate_s
 from mini_bert.errors import InvalidInputError, MissingExtraError, StorageError
 from mini_bert.optim.schedules import SCHEDULES
 from mini_bert.reports import schedule_picture
-from mini_bert.reports.learning_rate_curve import draw_text, to_json, write
+from mini_bert.reports.learning_rate_curve import draw_text, to_dict, write
 from mini_bert.reports.learning_rate_sensitivity import sensitivity_of, sensitivity_picture, sensitivity_table
 from mini_bert.training.lr_finder import LearningRateCurve, Point, Proposal, propose, rate
 
@@ -68,7 +68,7 @@ def test_a_flat_curve_and_a_short_one() -> None:
 
 
 def test_json_has_all_of_it() -> None:
-    found = json.loads(json.dumps(to_json(curve())))
+    found = json.loads(json.dumps(to_dict(curve())))
     assert found["kind"] == "learning_rate_curve"
     assert len(found["points"]) == 101
     assert found["proposal"]["turned"]

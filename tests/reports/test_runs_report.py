@@ -7,7 +7,8 @@ import re
 
 import pytest
 
-from mini_bert.reports.runs import details, heading, overview, size, tables
+from mini_bert.reports.run_details import run_details
+from mini_bert.reports.runs import run_heading, run_tables, runs_table
 from mini_bert.training.run_folders import read_contents, summary
 
 RECORDS = [
@@ -37,9 +38,9 @@ def write(run, records=RECORDS, manifest=MANIFEST):
 
 
 def page(run):
-    known = details(run)
+    known = run_details(run)
     json.dumps(known)
-    return "\n".join([heading(known), *(table.plain() for table in tables(known))])
+    return "\n".join([run_heading(known), *(table.plain() for table in run_tables(known))])
 
 
 def test_the_page_says_what_the_files_say(tmp_path):
@@ -52,10 +53,10 @@ def test_the_page_says_what_the_files_say(tmp_path):
         "2025-11-21 10:00:00          0        2      1  —     finished       40  1.1 min",
     ):
         assert part in text, text
-    course = details(tmp_path)["course"]
+    course = run_details(tmp_path)["course"]
     assert len(course) == 12
     assert (course[0]["step"], course[-1]["step"]) == (0, 40)
-    assert details(tmp_path)["train_losses"][1] == [2, 2.5]
+    assert run_details(tmp_path)["train_losses"][1] == [2, 2.5]
 
 
 def test_tasks_and_masking_rates_stand_in_the_course(tmp_path):
@@ -83,8 +84,4 @@ def test_no_value_of_a_foreign_file_ends_in_a_traceback(tmp_path, odd):
         write(tmp_path)
         (tmp_path / name).write_text(json.dumps(odd) + "\n")
         page(tmp_path)
-        overview([summary(read_contents(tmp_path))], tmp_path).plain()
-
-
-def test_sizes():
-    assert size(0) == "0.0 MB"
+        runs_table([summary(read_contents(tmp_path))], tmp_path).plain()

@@ -36,7 +36,7 @@ KINDS: dict[str, dict[str, Any]] = {
     **{name: {"name": name} for name in OPTIMIZERS},
     "lookahead": {"lookahead": 3},
     "averaged": {"ema_decay": 0.8},
-    "all": {"name": "muon", "lookahead": 2, "ema_decay": 0.8, "layer_decay": 0.7},
+    "all": {"name": "muon", "lookahead": 2, "ema_decay": 0.8, "layer_decay": 0.7, "position_lr_factor": 2.0},
 }
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
@@ -305,3 +305,19 @@ def _describe_again(saved: Path, parts: Any) -> None:
         if path.name != "manifest.json"
     }
     manifest.write(saved, facts, files)
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("absolute", {"position_embeddings"}),
+        ("t5_bias", {"relative_bias"}),
+        ("relative_key", {"relative_keys_0", "relative_keys_1"}),
+        ("rotary", set()),
+        ("alibi", set()),
+    ],
+)
+def test_what_tells_positions_apart_is_known(kind: str, names: set[str]) -> None:
+    config = load_config(["training/debugging"], {"model.position_embedding_type": kind, "model.num_hidden_layers": 2})
+    layout = layout_of(MiniBERT(config.model).parameters.table)
+    assert {tensor.name for tensor in layout if tensor.positions} == names
