@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from mini_bert.benchmarks import activation_checkpointing
 from mini_bert.benchmarks import tables as benchmark_tables
@@ -26,6 +27,7 @@ from mini_bert.reports.progression import progression_of, progression_table
 from mini_bert.reports.study import clock_table, study_block
 from mini_bert.reports.study_picture import study_picture
 from mini_bert.reports.table import Table
+from mini_bert.reports.waking import waking_picture, waking_table
 from mini_bert.studies.reading import study_names
 from mini_bert.verification import certificate_page
 from mini_bert.verification.bugs import page as zoo
@@ -37,6 +39,12 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 NOT_RUN = "(not run yet)\n"
 """Stands in a block whose result file is not there."""
+WAKING = {
+    "waking_table": "table of positions",
+    "waking_rotary": "rotary",
+    "waking_t5_faster": "T5's bias, 30 times its rate",
+}
+"""Result files of trainings whose attention is watched, and what they are called."""
 _BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -196,6 +204,17 @@ def reference(whole: bool) -> str:
     return _markdown(parts if whole else [headline])
 
 
+def waking() -> str:
+    """When attention wakes up."""
+    histories = _waking()
+    return waking_table(histories).markdown() if histories else NOT_RUN
+
+
+def _waking() -> dict[str, Mapping[str, Any]]:
+    paths = {label: RESULTS / f"{name}.json" for name, label in WAKING.items()}
+    return {label: pages.read_result(path) for label, path in paths.items() if path.exists()}
+
+
 def race() -> str:
     """Time to a held-out loss beside transformers."""
     path = RESULTS / "race.json"
@@ -226,6 +245,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "initial_signal": signal,
     "activation_checkpointing": computed_again,
     "race": race,
+    "waking": waking,
     "reference": partial(reference, False),
     "reference_parts": partial(reference, True),
     "reference_curve": reference_curve,
@@ -252,8 +272,10 @@ def written_anew(text: str) -> str:
     return _BLOCK.sub(lambda match: f"{match[1]}{FIGURES[match[2]]()}{match[3]}", text)
 
 
-def draw_studies() -> None:
-    """A picture of each study that has been run, beside its result file; needs the extra `plots`."""
+def draw_pictures() -> None:
+    """Of each study that has been run, and of attention that wakes up, beside the results; needs the extra `plots`."""
+    if histories := _waking():
+        waking_picture(histories, RESULTS / "waking.svg")
     for name in study_names():
         path = RESULTS / "studies" / f"{name}.json"
         result = pages.read_result(path) if path.exists() else {"trials": []}
@@ -271,7 +293,7 @@ def main() -> int:
             if "--check" not in sys.argv:
                 path.write_text(anew, encoding="utf-8")
     if "--check" not in sys.argv and find_spec("matplotlib") is not None:
-        draw_studies()
+        draw_pictures()
     if behind:
         print(("behind: " if "--check" in sys.argv else "written: ") + ", ".join(behind))
     return int(bool(behind) and "--check" in sys.argv)

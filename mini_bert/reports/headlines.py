@@ -90,6 +90,8 @@ def _pseudo_perplexity(name: str, result: Result) -> Iterator[Headline]:
 def _attention(name: str, result: Result) -> Iterator[Headline]:
     shares = [head["share"] for head in result["heads"]]
     yield Headline(f"{name}.share", "attention entropy, of the most possible", sum(shares) / len(shares))
+    beside = max(head[side] for head in result["heads"] for side in ("previous", "next"))
+    yield Headline(f"{name}.beside", "attention on a token beside, of the head that looks there most", beside)
 
 
 def _efficiency(name: str, result: Result) -> Iterator[Headline]:

@@ -225,6 +225,7 @@ ROWS = {
     "pseudo-perplexity a piece": ("50 ± 1", "—", "—"),
     "pseudo-perplexity a word, within words": ("120 ± 1", "—", "—"),
     "attention entropy, of the most possible": ("40.0 %", "—", "—"),
+    "attention on a token beside, of the head that looks there most": ("2.0 %", "—", "—"),
     "encoding: million operations a token": ("2.80", "—", "—"),
     "encoding: tokens a second, 2 threads": ("51,240", "—", "—"),
     "training: 10¹⁵ operations in all": ("0.32", "—", "—"),
