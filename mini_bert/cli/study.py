@@ -22,6 +22,8 @@ Out = Annotated[str, option("folder of the result, NAME.json (default: studies)"
 Directory = Annotated[str, option("folder of queues and runs (default: runs/studies)", "FOLDER")]
 
 _SECONDS_BETWEEN_LINES = 30.0
+_MEASURED = "docs/results/studies"
+"""Where the project keeps what it has measured."""
 
 
 def list(*, json: Flag = False) -> int:
@@ -171,7 +173,7 @@ def show(
       mini-bert study show toolbox --picture toolbox.svg
 
     Args:
-        study: its name, or the file of its result.
+        study: its name, or the file of its result; in the project's own folder also one that came with it.
         markdown: as Markdown.
         json: as JSON, with every trial.
     """
@@ -183,7 +185,8 @@ def show(
         require_drawable(Path(picture))
     folder = Path(out)
     named = () if study.endswith(".yaml") else (Path(study),)
-    file = next((file for file in (*named, _result_file(study, out)) if file.is_file()), None)
+    places = (*named, *(_result_file(study, place) for place in (out, _MEASURED)))
+    file = next((file for file in places if file.is_file()), None)
     if file is None:
         known = [path.stem for path in folder.glob("*.json")]
         advice = nearest(study, known) if known else f"There is none in {folder}; --out names another place."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +90,20 @@ def test_what_is_refused(here, capsys, words, said):
     assert [part for part in said if part not in err] == []
     assert "Traceback" not in err
     assert out == ""
+
+
+def test_what_came_with_the_project_is_shown_by_its_name_and_ones_own_before_it(here, capsys):
+    measured = Path(__file__).parents[2] / "docs" / "results" / "studies"
+    (here / "docs" / "results").mkdir(parents=True)
+    (here / "docs" / "results" / "studies").symlink_to(measured)
+    assert main(["study", "show", "toolbox", "--json"]) == 0
+    came = (measured / "toolbox.json").read_text()
+    assert json.loads(capsys.readouterr().out) == json.loads(came)
+    (here / "studies").mkdir()
+    own = json.loads(came) | {"about": "What I ask."}
+    (here / "studies" / "toolbox.json").write_text(json.dumps(own))
+    assert main(["study", "show", "toolbox", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["about"] == "What I ask."
 
 
 @pytest.mark.reference
