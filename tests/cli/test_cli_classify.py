@@ -90,12 +90,15 @@ def test_probes_by_masks_say_which_model_they_want(tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.parametrize(
-    "words", [["probe", "pos", "--picture", "taken.svg"], ["embed", "--out", "taken.npy", "a cat"]]
+    "words",
+    [
+        pytest.param(["probe", "pos", "--picture", "taken.svg"], marks=pytest.mark.reference, id="a picture"),
+        pytest.param(["embed", "--out", "taken.npy", "a cat"], id="vectors"),
+    ],
 )
 def test_a_place_that_cannot_be_written_is_told_before_the_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
-    pytest.importorskip("matplotlib")
     monkeypatch.chdir(tmp_path)
     for name in ("taken.svg", "taken.npy"):
         (tmp_path / name).mkdir()
