@@ -163,7 +163,7 @@ def test_a_loss_of_other_tasks_is_not_waited_for(study, tmp_path):
     made = study(seeds=[0], measure={"first_below": 1e-3, "reference": "unigram"}, budget={"steps": 3})
     settings = {"tasks.masked_lm": 0.0, "tasks.token_order": 1.0, "train.log_every": 1}
     planned = plan_trial(made, "plain", settings, 0, 3, None)
-    trial = train_trial(job_of(planned, settings, config_of(made, {}).to_dict(), made), directory=tmp_path, threads=1)
+    trial = train_trial(job_of(planned, config_of(made, {}).to_dict(), made), directory=tmp_path, threads=1)
     assert (trial.status, trial.step, trial.first_below, trial.level) == ("done", 3, None, None)
 
 
