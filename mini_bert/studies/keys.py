@@ -39,7 +39,7 @@ def key_of(config: Config, start: str = "", measure: Measure | None = None) -> s
     ends = {}
     if measure is not None and measure.first_below is not None:
         ends["measure"] = measure.model_dump(mode="json")
-    return hash_of({**settings, "run": run, "start": start, **ends})
+    return json_sha256({**settings, "run": run, "start": start, **ends})
 
 
 def key_of_piece(study: Study, settings: Mapping[str, Any]) -> str:
@@ -49,9 +49,4 @@ def key_of_piece(study: Study, settings: Mapping[str, Any]) -> str:
         section: {name: value for name, value in fields.items() if name not in _TIMELESS.get(section, ())}
         for section, fields in values.items()
     }
-    return hash_of({section: fields for section, fields in timed.items() if fields})
-
-
-def hash_of(value: object) -> str:
-    """The hash of plain values."""
-    return json_sha256(value)
+    return json_sha256({section: fields for section, fields in timed.items() if fields})

@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 from mini_bert.atomic_files import replace_file
 from mini_bert.config.no_effect import without_effect
+from mini_bert.data.cache import json_sha256
 from mini_bert.data.work import Progress
 from mini_bert.machine import available_cores
 from mini_bert.studies import worker
 from mini_bert.studies.clock import read_clock, steps_of
 from mini_bert.studies.dispatch import SECONDS_BETWEEN_LOOKS, until_done
-from mini_bert.studies.keys import hash_of
 from mini_bert.studies.pieces import baseline_config, baseline_of, config_of, pieces_of
 from mini_bert.studies.plan import Planned, all_pieces, plan_start, plan_trial
 from mini_bert.studies.queue import Queue, require_optuna
@@ -155,7 +155,7 @@ def _pieces(
             f"{session.folder / worker.TRIALS}."
         )
     jobs = [worker.job_of(trial, base, study) for trial in planned]
-    until_done(session, pool, stop, f"{study.name}/{hash_of(sorted(keys))[:12]}", jobs)
+    until_done(session, pool, stop, f"{study.name}/{json_sha256(sorted(keys))[:12]}", jobs)
 
 
 def _search(session: Session, pool: Workers, stop: StopSignals, start: tuple[str, str] | None) -> None:
@@ -165,7 +165,7 @@ def _search(session: Session, pool: Workers, stop: StopSignals, start: tuple[str
     base = baseline_config(study).to_dict()
     about = {"study": study.to_dict(), "trials": study.trials, "steps": steps, "start": start, "baseline": base}
     replace_file(session.folder / worker.SEARCH, json.dumps(about).encode())
-    name = f"{study.name}/{hash_of([study.to_dict(), steps])[:12]}/search"
+    name = f"{study.name}/{json_sha256([study.to_dict(), steps])[:12]}/search"
     queue = Queue(session.folder / worker.QUEUE, name)
     queue.take_back_stale()
     while stop.received is None:
