@@ -29,13 +29,9 @@ def until_done(
     queue = Queue(session.folder / worker.QUEUE, queue_name)
     session.collect()
     missing = {job["key"]: job for job in jobs if job["key"] not in session.finished()}
-    _give_up(session, queue)
+    queue.take_back_stale(forgive=True)
     session.write([trial for trial in session.result.trials if trial.key not in missing])
-    there = {job["key"] for job in [*queue.waiting(), *queue.running().values()]}
-    for key, job in missing.items():
-        if key not in there:
-            (session.folder / worker.TRIALS / f"{key}.json").unlink(missing_ok=True)
-            queue.add(job)
+    _let_wait(session, queue, missing)
     teller = _Teller(session, queue, jobs, missing)
     teller.tell()
     next_tell = time.monotonic()
@@ -49,14 +45,22 @@ def until_done(
             missing.pop(trial.key, None)
             teller.tell(trial, untold)
         if missing and not pool.active and not queue.waiting() and not queue.running():
-            for job in missing.values():  # taken by a process that went away without a word
-                queue.add(job)
+            _give_up(session, queue)
+            _let_wait(session, queue, missing)  # taken by a process that went away without a word
         if time.monotonic() > next_tell:
             teller.tell()
             next_tell = time.monotonic() + 2
     pool.stop(interrupt=stop.received is not None)
     for trial in session.collect():
         session.ended_now.add(trial.key)
+
+
+def _let_wait(session: Session, queue: Queue, missing: Mapping[str, Mapping[str, Any]]) -> None:
+    there = {job["key"] for job in [*queue.waiting(), *queue.running().values()]}
+    for key, job in missing.items():
+        if key not in there:
+            (session.folder / worker.TRIALS / f"{key}.json").unlink(missing_ok=True)
+            queue.add(job)
 
 
 def _give_up(session: Session, queue: Queue) -> None:

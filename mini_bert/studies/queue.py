@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mini_bert.errors import MissingExtraError
+from mini_bert.studies.journal import journal, require_optuna
 from mini_bert.training.ownership import Owner, this_process
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MOST_ATTEMPTS = 3
 """Times that a trial is begun; whoever kills its process so often is in the trial itself."""
-_OWNER, _JOB, _ATTEMPT, _LEFT = "owner", "job", "attempt", "left"
+_OWNER, _JOB, _ATTEMPT, _LEFT, _DRAW = "owner", "job", "attempt", "left", "draw"
 
 
 class Queue:
@@ -33,10 +33,8 @@ class Queue:
 
     def __init__(self, path: Path, name: str) -> None:
         optuna = require_optuna()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
         self._study = optuna.create_study(
-            storage=storage,
+            storage=journal(path),
             study_name=name,
             load_if_exists=True,
             pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=0),
@@ -59,13 +57,15 @@ class Queue:
         if new and self.begun() >= most:
             return None
         trial = self._study.ask()
-        self._study.sampler = self._sampler(seed=trial.number)  # with one seed, processes would all draw the same
         if new:
-            trial.set_user_attr(_JOB, {"key": f"search-{trial.number}"})
+            draw = self._drawn_before(trial.number)
+            trial.set_user_attr(_JOB, {"key": f"search-{draw}", _DRAW: draw})
         elif _JOB not in trial.user_attrs:  # another process was quicker, and this one is new and empty
             self._study.tell(trial, state=self._fail)
             return None
         trial.set_user_attr(_OWNER, this_process()._asdict())
+        # with one seed, processes would all draw the same; with the trial's number, a kill would change what follows
+        self._study.sampler = self._sampler(seed=trial.user_attrs[_JOB].get(_DRAW, 0))
         return trial
 
     def finish(self, trial: Trial, value: float | None, *, pruned: bool = False) -> None:
@@ -74,9 +74,8 @@ class Queue:
         self._study.tell(trial, value if state == self._complete else None, state=state)
 
     def leave(self, trial: Trial) -> None:
-        """A trial that was interrupted: whoever opens the queue next may take it up."""
+        """A trial that was interrupted: whoever takes back what is stale lets it wait anew."""
         trial.set_user_attr(_LEFT, True)
-        self._study.tell(trial, state=self._fail)
 
     def waiting(self) -> list[Mapping[str, Any]]:
         """The jobs that wait."""
@@ -87,24 +86,30 @@ class Queue:
         return {
             trial.user_attrs[_OWNER]["pid"]: trial.user_attrs[_JOB]
             for trial in self._trials(self._running)
-            if _OWNER in trial.user_attrs
+            if _OWNER in trial.user_attrs and _LEFT not in trial.user_attrs
         }
 
-    def take_back_stale(self) -> list[Mapping[str, Any]]:
-        """Mark the trials whose owners are gone, and let them wait anew; returns those that died too often for that."""
+    def take_back_stale(self, *, forgive: bool = False) -> list[Mapping[str, Any]]:
+        """Mark the trials whose owners left or are gone as failed, and let them wait anew.
+
+        Returns those whose processes died too often for that; with `forgive`, as when a study is started, none did. A
+        trial that was interrupted is none the worse for it.
+        """
         given_up = []
         for trial in self._trials(self._running):
-            owner = trial.user_attrs.get(_OWNER)
-            if owner is not None and not Owner(**owner).is_gone():
+            owner, left = trial.user_attrs.get(_OWNER), _LEFT in trial.user_attrs
+            if owner is not None and not left and not Owner(**owner).is_gone():
                 continue
             self._study.tell(trial.number, state=self._fail)
             job, attempt = trial.user_attrs.get(_JOB), trial.user_attrs.get(_ATTEMPT, 1)
             if job is None:
                 continue
-            if attempt >= MOST_ATTEMPTS:
-                given_up.append(job)
-            else:
+            if forgive or left:
+                self.add(job, 1 if forgive else attempt, trial.params)
+            elif attempt < MOST_ATTEMPTS:
                 self.add(job, attempt + 1, trial.params)
+            else:
+                given_up.append(job)
         return given_up
 
     def over(self) -> int:
@@ -115,22 +120,11 @@ class Queue:
         """How many trials are over with a result, under way, or waiting."""
         return len(self._study.get_trials(deepcopy=False, states=(*self._over, self._running, self._waiting)))
 
+    def _drawn_before(self, number: int) -> int:
+        """How many trials a search had drawn when it began the one of this number; what waits anew is not drawn."""
+        trials = self._study.get_trials(deepcopy=False)
+        return sum(trial.number < number and _ATTEMPT not in trial.user_attrs for trial in trials)
+
     def _trials(self, state: Any) -> list[FrozenTrial]:
         found: list[FrozenTrial] = self._study.get_trials(deepcopy=False, states=(state,))
         return found
-
-
-def require_optuna() -> Any:
-    """The module, silent.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        import optuna
-    except ImportError as error:
-        raise MissingExtraError(
-            "optuna", got="not installed", expected="the extra `study`", advice='pip install "mini-bert[study]"'
-        ) from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna

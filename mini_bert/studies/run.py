@@ -25,9 +25,10 @@ from mini_bert.machine import available_cores
 from mini_bert.studies import worker
 from mini_bert.studies.clock import read_clock, steps_of
 from mini_bert.studies.dispatch import SECONDS_BETWEEN_LOOKS, until_done
+from mini_bert.studies.journal import require_optuna
 from mini_bert.studies.pieces import baseline_config, baseline_of, config_of, pieces_of
 from mini_bert.studies.plan import Planned, all_pieces, plan_start, plan_trial
-from mini_bert.studies.queue import Queue, require_optuna
+from mini_bert.studies.queue import Queue
 from mini_bert.studies.result import StudyResult
 from mini_bert.studies.schema import Measure, Study
 from mini_bert.studies.session import Session, Status, opened
@@ -167,7 +168,7 @@ def _search(session: Session, pool: Workers, stop: StopSignals, start: tuple[str
     replace_file(session.folder / worker.SEARCH, json.dumps(about).encode())
     name = f"{study.name}/{json_sha256([study.to_dict(), steps])[:12]}/search"
     queue = Queue(session.folder / worker.QUEUE, name)
-    queue.take_back_stale()
+    queue.take_back_stale(forgive=True)
     while stop.received is None:
         over = queue.over()
         if over >= study.trials:

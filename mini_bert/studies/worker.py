@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from mini_bert.atomic_files import make_folder, replace_file
 from mini_bert.errors import RunInUseError
+from mini_bert.studies.journal import require_optuna
 from mini_bert.studies.pieces import label_of
 from mini_bert.studies.plan import Planned, plan_trial
-from mini_bert.studies.queue import Queue, require_optuna
+from mini_bert.studies.queue import Queue
 from mini_bert.studies.result import Trial
 from mini_bert.studies.schema import Study
 from mini_bert.studies.trial import Pruned, train_trial

@@ -1,4 +1,4 @@
-"""Whole studies with real processes: shared out, killed, interrupted, gone on with, searched; and the queue alone."""
+"""Whole studies with real processes: shared out, killed, interrupted, gone on with, searched."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from mini_bert.studies.result import StudyResult
 from mini_bert.studies.run import run_study
 from mini_bert.studies.trial import train_trial
 from mini_bert.studies.worker import job_of
-from mini_bert.training.ownership import Owner, this_process
 from mini_bert.training.pretrain import pretrain
 
 pytestmark = pytest.mark.reference  # optuna
@@ -261,39 +260,6 @@ def test_a_study_that_is_stopped_goes_on(study, study_file, tmp_path, monkeypatc
     result = StudyResult.read(tmp_path / "studies" / "small.json")
     assert sorted(t.piece for t in result.trials if t.status == "done") == ["faster", "plain", "relu"]
     assert starts_of(stopped)[-1] > 0
-
-
-def test_the_queue(tmp_path):
-    from mini_bert.studies.queue import Queue
-
-    queue, other = Queue(tmp_path / "queue.log", "q"), Queue(tmp_path / "queue.log", "q")
-    for key in "abc":
-        queue.add({"key": key})
-    first, second = queue.take(), other.take()
-    assert (first.user_attrs["job"], second.user_attrs["job"]) == ({"key": "a"}, {"key": "b"})
-    assert [job["key"] for job in other.waiting()] == ["c"]
-    assert other.running()[os.getpid()]["key"] in "ab"
-    queue.finish(first, 1.0)
-    other.leave(second)
-    assert other.take().user_attrs["job"]["key"] == "c"
-    assert queue.take() is None
-    assert queue.take_back_stale() == []  # we are alive
-    assert queue.over() == 1
-
-
-def test_a_trial_that_kills_its_process_is_given_up(tmp_path):
-    from mini_bert.studies.queue import MOST_ATTEMPTS, Queue
-
-    queue = Queue(tmp_path / "queue.log", "q")
-    queue.add({"key": "a"})
-    gone = Owner(this_process().host, this_process().pid, 1)._asdict()
-    for _ in range(MOST_ATTEMPTS - 1):
-        queue.take().set_user_attr("owner", gone)
-        assert queue.take_back_stale() == []
-        assert queue.waiting() == [{"key": "a"}]
-    queue.take().set_user_attr("owner", gone)
-    assert queue.take_back_stale() == [{"key": "a"}]
-    assert (queue.waiting(), queue.running()) == ([], {})
 
 
 def test_a_process_that_cannot_start_is_told(study, tmp_path, monkeypatch):

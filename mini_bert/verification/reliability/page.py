@@ -41,7 +41,6 @@ ELSEWHERE = {
     "R12": "[mutants](mutants.md), [bug zoo](bug-zoo.md)",
     "R17": "[Hugging Face](guide/huggingface.md), `make test-reference`",
     "R18": "[certificate](certificate.md), `tests/ops/`, [numerics](guide/numerics.md)",
-    "R23": "comes with the studies",
 }
 """By what other means promises are proven."""
 
