@@ -14,6 +14,7 @@ from mini_bert.config.schema import Config, DataConfig
 from mini_bert.data.tokens import TokenCorpus, open_tokens
 from mini_bert.errors import DataError
 from mini_bert.inference.kneser_ney import KneserNey
+from mini_bert.inference.tokenizer_of import tokenizer_of
 from mini_bert.probing.minimal_pairs import COUNTED_TOKENS, QUICK_COUNTED_TOKENS, sentence_ngrams
 
 if TYPE_CHECKING:
@@ -91,10 +92,9 @@ class Subject:
     @cached_property
     def sha256(self) -> str:
         """Of weights, architecture and vocabulary: what decides every answer."""
-        assert self.model.tokenizer is not None
         digest = hashlib.sha256(self.model.parameters.buffer.tobytes())
         digest.update(json.dumps(self.model.config.model_dump(mode="json"), sort_keys=True).encode())
-        digest.update(self.model.tokenizer.fingerprint.encode())
+        digest.update(tokenizer_of(self.model).fingerprint.encode())
         return digest.hexdigest()
 
     @property

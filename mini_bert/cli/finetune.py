@@ -118,10 +118,10 @@ def _forgotten(experiment: Finetuning, config: Config, given: MiniBERT, text: To
     """What is forgotten of the text, on batches of what is held out of it."""
     from mini_bert.data.batches import held_out_batches
     from mini_bert.evaluation.forgetting import forgetting_and_remedies
+    from mini_bert.inference.tokenizer_of import tokenizer_of
 
-    assert given.tokenizer is not None
     shape = config.model_copy(update={"model": given.config})
-    batches = held_out_batches(text.held_out, shape, given.tokenizer)
+    batches = held_out_batches(text.held_out, shape, tokenizer_of(given))
     return forgetting_and_remedies(experiment, given, batches, config.run.seed)
 
 

@@ -44,9 +44,10 @@ def lines_of_file(path: Path) -> list[str]:
 
 def tell_what_is_cut(bert: MiniBERT, texts: Sequence[tuple[str, ...]]) -> None:
     """Say on standard error how many texts, or pairs, are longer than what the model reads of them."""
-    assert bert.tokenizer is not None
-    read = bert.config.max_position_embeddings
-    long = sum(sum(len(bert.tokenizer.encode_ids(one)) + 1 for one in each) + 1 > read for each in texts)
+    from mini_bert.inference.tokenizer_of import tokenizer_of
+
+    encode, read = tokenizer_of(bert).encode_ids, bert.config.max_position_embeddings
+    long = sum(sum(len(encode(one)) + 1 for one in each) + 1 > read for each in texts)
     if long:
         what = "1 text is" if long == 1 else f"{long:,} texts are"
         print(f"{what} longer than the model's {read} positions; what is behind them is not read.", file=sys.stderr)

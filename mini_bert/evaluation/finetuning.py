@@ -23,6 +23,7 @@ from mini_bert.errors import CheckpointError, DataError, InvalidInputError, Miss
 from mini_bert.evaluation.bag_of_words import bag_of_words
 from mini_bert.evaluation.classification import evaluate_labelled, model_outputs, scores
 from mini_bert.evaluation.error_patterns import error_patterns
+from mini_bert.inference.tokenizer_of import tokenizer_of
 from mini_bert.metrics.paired_seeds import paired_mean
 from mini_bert.model.bert import MiniBERT
 from mini_bert.model.pretrained import from_pretrained, save_pretrained
@@ -109,10 +110,7 @@ class Finetuning:
         replay: TokenCorpus | None = None,
         display: Display | None = None,
     ) -> None:
-        if given.tokenizer is None:
-            raise InvalidInputError(
-                "given", got=f"{start}, a model without a tokenizer", expected="one with vocab.txt beside it"
-            )
+        tokenizer_of(given, "given")  # refused before anything is trained
         if epochs < 1:
             raise InvalidInputError("epochs", got=epochs, expected="at least 1")
         data = config.data
@@ -171,10 +169,9 @@ class Finetuning:
         )
         start = None if from_scratch else transfer or self.start
         config = finetune_config(base, self._given, start, self.train, self._epochs)
-        assert self._given.tokenizer is not None
         with self._display() as report:
             result = finetune(
-                config, self.train, self._given.tokenizer, replay=text, evaluate=self.on_selection, report=report
+                config, self.train, tokenizer_of(self._given), replay=text, evaluate=self.on_selection, report=report
             )
         if result.interrupted:
             assert result.signal is not None
@@ -267,7 +264,6 @@ def finetune_task(
         words = {"missing": str(error)}
     learned = {(one.text, one.pair) for part in (experiment.train, experiment.selection) for one in part.examples}
     model = from_pretrained(Path(arms[0]["trials"][0]["run"]) / CHOSEN)
-    assert model.tokenizer is not None
     outputs = model_outputs(model, dev)
     return {
         "kind": "finetuning",
@@ -286,7 +282,7 @@ def finetune_task(
         "arms": arms,
         "bag_of_words": words,
         "first_seed": scores(outputs, dev),
-        "errors": error_patterns(outputs, dev, model.tokenizer),
+        "errors": error_patterns(outputs, dev, tokenizer_of(model)),
     }
 
 

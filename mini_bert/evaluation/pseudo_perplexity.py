@@ -23,6 +23,7 @@ from mini_bert.data.documents import read_documents
 from mini_bert.data.order import first_of_each_part
 from mini_bert.errors import DataError, InvalidInputError
 from mini_bert.inference.pseudo_likelihood import Scored, pseudo_log_likelihoods
+from mini_bert.inference.tokenizer_of import tokenizer_of
 from mini_bert.metrics.clustered_means import clustered_mean
 from mini_bert.metrics.perplexity import perplexity
 
@@ -60,8 +61,7 @@ def pseudo_perplexity(
         NonFiniteError: an activation overflows.
     """
     begin = time.perf_counter()
-    if model.tokenizer is None:
-        raise InvalidInputError("model", got="a model without a tokenizer", expected="one with vocab.txt beside it")
+    tokenizer = tokenizer_of(model)
     if sentences is not None and sentences < 1:
         raise InvalidInputError("sentences", got=sentences, expected="a positive number")
     found = [(number, ids) for number, document in enumerate(documents) for ids in document if len(ids)]
@@ -71,7 +71,7 @@ def pseudo_perplexity(
     texts = [Scored(np.asarray(ids).tolist(), within_word=within) for _, ids in chosen for within in (False, True)]
     log_p = pseudo_log_likelihoods(model, texts, threads=threads, progress=progress)
     _, cluster = np.unique([number for number, _ in chosen], return_inverse=True)
-    starts_word = ~model.tokenizer.continuation
+    starts_word = ~tokenizer.continuation
     sizes = {
         "piece": np.array([len(ids) for _, ids in chosen]),
         "word": np.array([int(starts_word[np.asarray(ids)].sum()) for _, ids in chosen]),
@@ -80,7 +80,7 @@ def pseudo_perplexity(
         way: -np.array([values.sum() for values in parts])
         for way, parts in {"plain": log_p[::2], "within_word": log_p[1::2]}.items()
     }
-    unknown = sum(int((np.asarray(ids) == model.tokenizer.unk_id).sum()) for _, ids in chosen)
+    unknown = sum(int((np.asarray(ids) == tokenizer.unk_id).sum()) for _, ids in chosen)
     return {
         "kind": "pseudo_perplexity",
         "documents": int(cluster.max()) + 1,
@@ -107,9 +107,7 @@ def pseudo_perplexity_of_text(
     Raises:
         DataError: it is unknown, cannot be read, or has no sentence.
     """
-    if model.tokenizer is None:
-        raise InvalidInputError("model", got="a model without a tokenizer", expected="one with vocab.txt beside it")
-    encode = model.tokenizer.encode_ids
+    encode = tokenizer_of(model).encode_ids
     documents = [[encode(sentence) for sentence in document.sentences] for document in read_documents(corpus)]
     if not any(map(any, documents)):
         raise DataError(corpus, got="no sentence", expected="text")

@@ -39,6 +39,7 @@ from mini_bert.evaluation.text_changes import (
 )
 from mini_bert.inference.known_words import whole_word_id
 from mini_bert.inference.sentence_embeddings import cosines, sentence_embeddings, unrelated_distances
+from mini_bert.inference.tokenizer_of import tokenizer_of
 from mini_bert.inference.untrained import untrained_like
 from mini_bert.metrics.clustered_means import clustered_mean
 from mini_bert.metrics.cross_entropy import token_losses
@@ -98,8 +99,7 @@ def measure_representation_stability(
         InvalidInputError: no tokenizer, or fewer than two texts of four words with one that is a piece of its own.
         DataError: a published set is not there and cannot be fetched.
     """
-    if model.tokenizer is None:
-        raise InvalidInputError("model", got="no tokenizer", expected="a model loaded from a folder with vocab.txt")
+    tokenizer_of(model)  # refused before the sets are read
     chosen = _texts(texts, TEXTS // 10 if quick else TEXTS)
     changes = _changes(model, chosen, nearest_synonyms(_simlex() if synonyms is None else synonyms), seed)
     results = []
@@ -132,8 +132,7 @@ def _changes(
     model: MiniBERT, texts: Sequence[str], synonyms: Mapping[str, str], seed: int
 ) -> dict[str, list[_Changed]]:
     """The changed texts of each kind; a text to which a kind does not apply is left out of it."""
-    assert model.tokenizer is not None
-    tokenizer = model.tokenizer
+    tokenizer = tokenizer_of(model)
     kinds: dict[str, Change] = {
         "case": in_capitals,
         "typo": with_typo,
@@ -216,14 +215,14 @@ def _guesses(model: MiniBERT, ones: Sequence[_Changed]) -> dict[tuple[str, int],
     """What the model says at the [MASK] of each text; nothing where that was cut off, or without an MLM head."""
     if "mlm" not in model.config.heads:
         return {}
-    assert model.tokenizer is not None
-    mask_id, length = model.tokenizer.mask_id, model.config.max_position_embeddings
+    tokenizer = tokenizer_of(model)
+    mask_id, length = tokenizer.mask_id, model.config.max_position_embeddings
     every = dict.fromkeys((text, one.hidden) for one in ones for text in (one.hidden_before, one.hidden_after))
-    rows = {asked: text_row(model.tokenizer, asked[0], length=length) for asked in every}
+    rows = {asked: text_row(tokenizer, asked[0], length=length) for asked in every}
     whole = {asked: row for asked, row in rows.items() if mask_id in row.ids}
     questions = list(whole)
     found: dict[tuple[str, int], _Guess] = {}
-    for numbers, batch in padded_batches(list(whole.values()), model.tokenizer.pad_id):
+    for numbers, batch in padded_batches(list(whole.values()), tokenizer.pad_id):
         asked_B = [questions[number] for number in numbers]
         places = np.flatnonzero(batch.input_ids == mask_id)
         try:
@@ -237,10 +236,10 @@ def _guesses(model: MiniBERT, ones: Sequence[_Changed]) -> dict[tuple[str, int],
 
 
 def _labels(model: MiniBERT, texts: Sequence[str]) -> NDArray[np.int64]:
-    assert model.tokenizer is not None
-    rows = [text_row(model.tokenizer, text, length=model.config.max_position_embeddings) for text in texts]
+    tokenizer = tokenizer_of(model)
+    rows = [text_row(tokenizer, text, length=model.config.max_position_embeddings) for text in texts]
     labels = np.empty(len(rows), np.int64)
-    for numbers, batch in padded_batches(rows, model.tokenizer.pad_id):
+    for numbers, batch in padded_batches(rows, tokenizer.pad_id):
         logits, _ = model.forward(batch.input_ids, batch.attention_mask, batch.token_type_ids, head="classifier")
         labels[numbers] = logits.argmax(axis=1)
     return labels

@@ -10,6 +10,7 @@ from mini_bert.data.task_sets.labelled_files import rows_of_file
 from mini_bert.errors import InvalidInputError
 from mini_bert.evaluation.classification import classes_of, model_outputs, scores
 from mini_bert.evaluation.error_patterns import error_patterns
+from mini_bert.inference.tokenizer_of import tokenizer_of
 
 if TYPE_CHECKING:
     from mini_bert.model.bert import MiniBERT
@@ -38,5 +39,4 @@ def evaluate_task_file(model: MiniBERT, path: str | Path) -> dict[str, Any]:
         )
     examples = read_labelled(path, classes_of(model))
     outputs = model_outputs(model, examples)
-    assert model.tokenizer is not None
-    return {"results": [scores(outputs, examples), error_patterns(outputs, examples, model.tokenizer)]}
+    return {"results": [scores(outputs, examples), error_patterns(outputs, examples, tokenizer_of(model))]}

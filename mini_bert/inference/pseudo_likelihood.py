@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from mini_bert.batch import Batch
 from mini_bert.data.text_rows import TOKENS_AT_ONCE
 from mini_bert.errors import InvalidInputError, NonFiniteError
+from mini_bert.inference.tokenizer_of import tokenizer_of
 from mini_bert.machine import available_cores
 
 if TYPE_CHECKING:
@@ -90,9 +91,7 @@ def pseudo_log_likelihoods(
     """
     from threadpoolctl import threadpool_limits
 
-    tokenizer = model.tokenizer
-    if tokenizer is None:
-        raise InvalidInputError("model", got="a model without a tokenizer", expected="one with vocab.txt beside it")
+    tokenizer = tokenizer_of(model)
     if threads is not None and threads < 1:
         raise InvalidInputError("threads", got=threads, expected="a positive number")
     model.parameters.require_head("mlm")

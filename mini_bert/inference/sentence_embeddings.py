@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 from mini_bert.data.text_rows import TextRow, text_row
 from mini_bert.errors import InvalidInputError
 from mini_bert.inference.hidden_states import Floats, state_names, visit_states
+from mini_bert.inference.tokenizer_of import tokenizer_of
 
 if TYPE_CHECKING:
     from mini_bert.model.bert import MiniBERT
@@ -104,8 +105,7 @@ def pooled_embeddings(
             found[kind][numbers] = _pooled(states_BTH, lengths[numbers], kind[0])
 
     if by_name:
-        assert model.tokenizer is not None
-        visit_states(model, rows, list(by_name), visit, pad_id=model.tokenizer.pad_id)
+        visit_states(model, rows, list(by_name), visit, pad_id=tokenizer_of(model).pad_id)
     return found
 
 
@@ -161,18 +161,15 @@ def nearest(queries: ArrayLike, among: ArrayLike, k: int) -> tuple[NDArray[np.in
 
 
 def _rows(model: MiniBERT, texts: Sequence[str]) -> list[TextRow]:
-    if model.tokenizer is None:
-        raise InvalidInputError(
-            "tokenizer", got="a model without one", expected="a model loaded from a folder with vocab.txt"
-        )
+    tokenizer = tokenizer_of(model)
     if isinstance(texts, str):
         raise InvalidInputError("texts", got="one string", expected="a list of texts")
-    rows = [text_row(model.tokenizer, text, length=model.config.max_position_embeddings) for text in texts]
+    rows = [text_row(tokenizer, text, length=model.config.max_position_embeddings) for text in texts]
     empty = next((number for number, row in enumerate(rows) if len(row.ids) <= 2), None)
     if empty is not None:
         raise InvalidInputError("texts", got=f"no piece in text {empty}: {texts[empty]!r:.60}", expected="words")
     if rows and max(max(row.ids) for row in rows) >= model.config.vocab_size:
-        got = f"a tokenizer of {model.tokenizer.vocab_size} pieces"
+        got = f"a tokenizer of {tokenizer.vocab_size} pieces"
         raise InvalidInputError("model", got=got, expected=f"at most the {model.config.vocab_size} that it knows")
     return rows
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mini_bert.data.text_rows import TextRow, padded_batches, text_row
-from mini_bert.errors import InvalidInputError, NonFiniteError
+from mini_bert.errors import NonFiniteError
+from mini_bert.inference.tokenizer_of import tokenizer_of
 from mini_bert.model.bert import FLOAT_ERRORS
 from mini_bert.model.forward_pass import Pass, Reading
 from mini_bert.model.heads import HEADS
@@ -37,9 +38,7 @@ def label_scores(
         NonFiniteError: it overflows.
     """
     model.parameters.require_head("classifier")
-    tokenizer, config = model.tokenizer, model.config
-    if tokenizer is None:
-        raise InvalidInputError("model", got="a model without a tokenizer", expected="one with vocab.txt beside it")
+    tokenizer, config = tokenizer_of(model), model.config
     length = config.max_position_embeddings
     rows: list[TextRow] = [text_row(tokenizer, text, pair, length=length) for text, pair in texts]
     found, done = np.empty((len(rows), config.num_labels)), 0

@@ -24,6 +24,7 @@ from mini_bert.data.task_sets.analogies import Analogy, google_analogies
 from mini_bert.errors import InvalidInputError
 from mini_bert.inference.known_words import whole_word_id
 from mini_bert.inference.sentence_embeddings import unit_vectors
+from mini_bert.inference.tokenizer_of import tokenizer_of
 from mini_bert.inference.untrained import untrained_like
 from mini_bert.metrics.clustered_means import sums_by_cluster
 from mini_bert.metrics.proportions import clustered_wilson_interval
@@ -49,13 +50,12 @@ def probe_analogies(model: MiniBERT, questions: Sequence[Analogy] | None = None)
         InvalidInputError: no tokenizer, or no question whose four words are one piece each.
         DataError: Google's are not there and cannot be fetched.
     """
-    if model.tokenizer is None:
-        raise InvalidInputError("model", got="no tokenizer", expected="a model loaded from a folder with vocab.txt")
+    tokenizer = tokenizer_of(model)
     questions = google_analogies() if questions is None else questions
-    ids_Q4, asked = _in_one_piece(model.tokenizer, questions)
+    ids_Q4, asked = _in_one_piece(tokenizer, questions)
     if not asked:
         raise InvalidInputError("questions", got="none whose words are one piece each", expected="at least one")
-    candidates = _words(model.tokenizer, ids_Q4)
+    candidates = _words(tokenizer, ids_Q4)
     places_Q4 = np.searchsorted(candidates, ids_Q4)
     hits = solved(model.parameters["token_embeddings"][candidates], places_Q4)
     first = solved(untrained_like(model).parameters["token_embeddings"][candidates], places_Q4)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mini_bert.batch import Batch
 from mini_bert.data.text_rows import TextRow, padded_batches
 from mini_bert.errors import InvalidInputError, NonFiniteError
+from mini_bert.inference.tokenizer_of import tokenizer_of
 from mini_bert.machine import available_cores
 from mini_bert.metrics.top_k import target_ranks
 
@@ -74,9 +75,7 @@ def cloze_ranks(
     """
     from threadpoolctl import threadpool_limits
 
-    tokenizer = model.tokenizer
-    if tokenizer is None:
-        raise InvalidInputError("model", got="no tokenizer", expected="a model loaded from a folder with vocab.txt")
+    tokenizer = tokenizer_of(model)
     length = model.config.max_position_embeddings
     rows, masks = [], []
     for number, text in enumerate(texts):

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from mini_bert.data.order import evenly_spaced
 from mini_bert.data.task_sets.facts import Fact, Question, Relation, lama_relations, lama_squad, pararel_relations
-from mini_bert.errors import InvalidInputError
 from mini_bert.inference.known_words import whole_word_id
+from mini_bert.inference.tokenizer_of import tokenizer_of
 from mini_bert.metrics.clustered_means import clustered_mean
 from mini_bert.metrics.proportions import clustered_wilson_interval, wilson_interval
 from mini_bert.probing.cloze_ranks import ClozeRanks, cloze_ranks
@@ -79,8 +79,7 @@ def probe_factual_knowledge(
         InvalidInputError: no tokenizer or no MLM head.
         DataError: the published sets are not there and cannot be fetched.
     """
-    if model.tokenizer is None:
-        raise InvalidInputError("model", got="no tokenizer", expected="a model loaded from a folder with vocab.txt")
+    tokenizer_of(model)  # refused before the sets are read
     model.parameters.require_head("mlm")
     lama = lama_relations() if lama is None else lama
     squad = lama_squad() if squad is None else squad
@@ -174,11 +173,11 @@ def _sentences(
 def _in_one_piece(
     model: MiniBERT, relations: Sequence[Relation], quick: bool, wanted: int = QUICK_FACTS
 ) -> list[_Asked]:
-    assert model.tokenizer is not None
+    tokenizer = tokenizer_of(model)
     found = []
     for relation in relations:
         words = {fact.answer for fact in relation.facts}
-        answers = {word: id for word in words if (id := whole_word_id(model.tokenizer, word)) is not None}
+        answers = {word: id for word in words if (id := whole_word_id(tokenizer, word)) is not None}
         facts = [fact for fact in relation.facts if fact.answer in answers]
         true: dict[str, set[int]] = {}
         for fact in facts:

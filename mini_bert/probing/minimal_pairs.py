@@ -28,6 +28,7 @@ from mini_bert.data.task_sets.minimal_pairs import MinimalPair, published_pairs
 from mini_bert.errors import InvalidInputError
 from mini_bert.inference.kneser_ney import KneserNey, fit_kneser_ney
 from mini_bert.inference.pseudo_likelihood import Scored, pseudo_log_likelihoods
+from mini_bert.inference.tokenizer_of import tokenizer_of
 from mini_bert.metrics.clustered_means import clustered_difference, sums_by_cluster
 from mini_bert.metrics.proportions import clustered_wilson_interval
 
@@ -83,9 +84,7 @@ def probe_minimal_pairs(
         NonFiniteError: an activation overflows.
     """
     begin = time.perf_counter()
-    tokenizer = model.tokenizer
-    if tokenizer is None:
-        raise InvalidInputError("model", got="a model without a tokenizer", expected="one with vocab.txt beside it")
+    tokenizer = tokenizer_of(model)
     pairs = [pair for pairs in sets.values() for pair in pairs]
     if not all(sets.values()) or not pairs:
         raise InvalidInputError("sets", got="no pair", expected="at least one in each set")
@@ -164,8 +163,8 @@ def _outcomes(
     log_p = pseudo_log_likelihoods(model, texts, threads=threads, progress=progress)
     plain, within = log_p[::2], log_p[1::2]
     sentences = [ids for pair in pieces for ids in pair]
-    assert model.tokenizer is not None
-    changed = [part for pair in pieces for part in changed_words(*pair, model.tokenizer.continuation)]
+    continuation = tokenizer_of(model).continuation
+    changed = [part for pair in pieces for part in changed_words(*pair, continuation)]
     scores: dict[str, list[float]] = {
         "pll": [math.fsum(values) for values in plain],
         "pll_within_word": [math.fsum(values) for values in within],
@@ -240,8 +239,7 @@ def _of_set(name: str, pairs: Sequence[MinimalPair], outcomes: Mapping[str, Floa
 
 def _facts(model: MiniBERT, pieces: Sequence[Pieces]) -> dict[str, Any]:
     """What the pairs are to this tokenizer."""
-    assert model.tokenizer is not None
-    body, unknown = model.config.max_position_embeddings - 2, model.tokenizer.unk_id
+    body, unknown = model.config.max_position_embeddings - 2, tokenizer_of(model).unk_id
     sentences = [ids for pair in pieces for ids in pair]
     n = sum(map(len, sentences))
     return {

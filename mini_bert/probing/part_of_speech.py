@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from mini_bert.data.task_sets.treebanks import TaggedSentence, Treebank, read_conllu, treebank
 from mini_bert.errors import InvalidInputError
 from mini_bert.inference.hidden_states import POOLINGS, TOKEN, state_names
+from mini_bert.inference.tokenizer_of import tokenizer_of
 from mini_bert.inference.untrained import untrained_like
 from mini_bert.metrics.classification import confusion_matrix, per_class
 from mini_bert.model.bert import MiniBERT
@@ -34,7 +35,6 @@ from mini_bert.probing.tagged_words import Part, drawn
 
 if TYPE_CHECKING:
     from mini_bert.data.work import Progress
-    from mini_bert.text.wordpiece import WordPiece
 
 SEARCHED = 2500
 """Training sentences with which layers and strengths are compared: 41,000 words of English-EWT, 4 s a fit."""
@@ -82,7 +82,7 @@ def probe_part_of_speech(
     """
     begin = time.perf_counter()
     told = progress or (lambda what, done, total: None)
-    tokenizer = _tokenizer(model)
+    tokenizer = tokenizer_of(model)
     if max_sentences is not None and max_sentences < 1:
         raise InvalidInputError("max_sentences", got=max_sentences, expected="at least 1")
     states = _states(model, layers)
@@ -154,7 +154,7 @@ def _parts(
     """Training, dev and test sentences as the model reads them, in an order drawn by `seed`."""
     few = QUICK if quick else None
     tested = bank.test if test_file is None else read_conllu(Path(test_file), bank.tags)
-    tokenizer, length = _tokenizer(model), model.config.max_position_embeddings
+    tokenizer, length = tokenizer_of(model), model.config.max_position_embeddings
 
     def part(name: str, sentences: Sequence[TaggedSentence], most: int | None) -> Part:
         return Part.of(tokenizer, drawn(sentences, most, seed, name), bank.tags, length)
@@ -209,9 +209,3 @@ def _how(line: Line) -> Line:
 
 def _accuracy(line: Line) -> float:
     return float(line["accuracy"])
-
-
-def _tokenizer(model: MiniBERT) -> WordPiece:
-    if model.tokenizer is None:
-        raise InvalidInputError("model", got="no tokenizer", expected="one with a vocabulary: vocab.txt beside it")
-    return model.tokenizer

@@ -31,6 +31,7 @@ from mini_bert.data.task_sets.stereotypes import MALE, PronounPair, StereotypePa
 from mini_bert.errors import InvalidInputError
 from mini_bert.inference.known_words import whole_word_id
 from mini_bert.inference.pseudo_likelihood import Scored, pseudo_log_likelihoods
+from mini_bert.inference.tokenizer_of import tokenizer_of
 from mini_bert.metrics.clustered_means import clustered_mean, sums_by_cluster
 from mini_bert.metrics.proportions import clustered_wilson_interval, wilson_interval
 
@@ -75,8 +76,7 @@ def probe_stereotypes(
         InvalidInputError: no tokenizer or no MLM head, no pair of CrowS-Pairs, or a pronoun that is not one piece.
         DataError: the published sets are not there and cannot be fetched.
     """
-    if model.tokenizer is None:
-        raise InvalidInputError("model", got="no tokenizer", expected="a model loaded from a folder with vocab.txt")
+    tokenizer_of(model)  # refused before the sets are read
     crows = crows_pairs() if crows is None else crows
     pairs, left_out = winobias() if wino is None else wino
     chosen = evenly_spaced(crows, QUICK_PAIRS) if quick else crows
@@ -104,10 +104,10 @@ def shared_places(first: Sequence[int], second: Sequence[int]) -> tuple[list[int
 def _crows(
     model: MiniBERT, pairs: Sequence[StereotypePair], threads: int | None, progress: Progress | None
 ) -> dict[str, Any]:
-    assert model.tokenizer is not None
+    tokenizer = tokenizer_of(model)
     texts: list[Scored] = []
     for pair in pairs:
-        pieces = [model.tokenizer.encode(text).ids for text in (pair.more, pair.less)]
+        pieces = [tokenizer.encode(text).ids for text in (pair.more, pair.less)]
         texts += [Scored(ids, places) for ids, places in zip(pieces, shared_places(*pieces), strict=True)]
     scores = [part.sum() for part in pseudo_log_likelihoods(model, texts, threads=threads, progress=progress)]
     gaps = np.array(scores[::2]) - np.array(scores[1::2])
@@ -122,12 +122,12 @@ def _crows(
 def _wino(
     model: MiniBERT, pairs: Sequence[PronounPair], left_out: int, threads: int | None, progress: Progress | None
 ) -> dict[str, Any]:
-    assert model.tokenizer is not None
-    pronouns = {word: _pronoun_id(model.tokenizer, word) for pair in pairs for word in (pair.stereotypical, pair.other)}
+    tokenizer = tokenizer_of(model)
+    pronouns = {word: _pronoun_id(tokenizer, word) for pair in pairs for word in (pair.stereotypical, pair.other)}
     texts: list[Scored] = []
     for pair in pairs:
-        ids = model.tokenizer.encode(pair.text).ids
-        place = ids.index(model.tokenizer.mask_id)
+        ids = tokenizer.encode(pair.text).ids
+        place = ids.index(tokenizer.mask_id)
         texts += [
             Scored([*ids[:place], pronouns[word], *ids[place + 1 :]], [place])
             for word in (pair.stereotypical, pair.other)

@@ -17,6 +17,7 @@ from mini_bert.data.task_sets.word_similarity import WordPair, word_similarity_s
 from mini_bert.errors import InvalidInputError
 from mini_bert.inference.known_words import known_word, whole_word_id
 from mini_bert.inference.sentence_embeddings import cosines, layer_embeddings
+from mini_bert.inference.tokenizer_of import tokenizer_of
 from mini_bert.inference.untrained import untrained_like
 from mini_bert.metrics.correlations import spearman
 
@@ -42,9 +43,7 @@ def probe_word_similarity(model: MiniBERT, sets: Mapping[str, Sequence[WordPair]
         InvalidInputError: no tokenizer, or a set with fewer than two known pairs.
         DataError: the published sets are not there and cannot be fetched.
     """
-    if model.tokenizer is None:
-        raise InvalidInputError("model", got="no tokenizer", expected="a model loaded from a folder with vocab.txt")
-    tokenizer = model.tokenizer
+    tokenizer = tokenizer_of(model)
     sets = word_similarity_sets() if sets is None else sets
     every = dict.fromkeys(word for pairs in sets.values() for pair in pairs for word in pair[:2])
     words = [word for word in every if known_word(tokenizer, word)]

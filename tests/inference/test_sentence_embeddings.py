@@ -101,7 +101,7 @@ def test_what_cannot_be_embedded_is_refused():
     ):
         with pytest.raises(InvalidInputError, match=message):
             sentence_embeddings(model, texts, **options)
-    with pytest.raises(InvalidInputError, match="without one"):
+    with pytest.raises(InvalidInputError, match="without a tokenizer"):
         sentence_embeddings(MiniBERT(model.config), ["a dog"])
     bigger = worded_bert()
     bigger.tokenizer = WordPiece([*model.tokenizer.vocabulary, "zebra"])

@@ -218,5 +218,5 @@ def test_it_is_drawn(result: dict, tmp_path: Path) -> None:
 def test_what_cannot_be_probed_is_refused(arguments: dict, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         probe_part_of_speech(model(), **{"bank": BANK, **arguments})
-    with pytest.raises(InvalidInputError, match="no tokenizer"):
+    with pytest.raises(InvalidInputError, match="without a tokenizer"):
         probe_part_of_speech(small_bert(), BANK)

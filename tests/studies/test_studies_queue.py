@@ -111,7 +111,7 @@ def test_a_process_that_is_killed_with_the_lock_holds_nobody_up(opened, tmp_path
     command = [sys.executable, "-c", _KILLED_WITH_THE_LOCK, str(tmp_path / "queue.log")]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
-    assert os.listdir(tmp_path) == ["queue.log"]  # Optuna's own lock would be there
+    assert [path.name for path in tmp_path.iterdir()] == ["queue.log"]  # Optuna's own lock would be there
     queue = opened()
     queue.add({"key": "c"})
     assert [job["key"] for job in queue.waiting()] == ["a", "b", "c"]
