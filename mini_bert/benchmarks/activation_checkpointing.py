@@ -111,8 +111,8 @@ def table(result: dict[str, Any]) -> Table:
         ("L", "MB kept", "MB again", "times less", "ms kept", "ms again", "times as long", "(CKPT.3)"),
         tuple(rows),
         (
-            f"One thread, {result['blas']}, {result['date'][:10]}; medians of alternating calls; the bound of (CKPT.3) "
-            "is that of the blocks alone.",
+            f"One thread, {result['blas']}, {result['date'][:10]}; medians of alternating calls; (CKPT.3) "
+            "counts operations, to which time at small depths adds that of moving arrays.",
         ),
     )
 

@@ -137,7 +137,7 @@ class TasksConfig(Section):
     classification: Real = Field(0.0, ge=0, description="finetune: which class has a text? (head classifier)")
     regression: Real = Field(0.0, ge=0, description="finetune: which score has a text? (head classifier)")
     shuffle_share: Real = Field(
-        0.1, gt=0, lt=1, description="token_order: share of the ordinary tokens that trade places"
+        0.1, gt=0, lt=1, description="token_order: share of the ordinary tokens, untouched so far, that trade places"
     )
     replacements: Literal["frequency", "model"] = Field(
         "frequency",
