@@ -29,17 +29,34 @@ _TIMELESS = {
 """Settings that cannot change what a step computes, and so not how long it takes."""
 
 
-def key_of(config: Config, start: str = "", measure: Measure | None = None) -> str:
+_ASKED = ("data", "masking", "evaluation")
+
+
+def key_of(config: Config, start: str = "", measure: Measure | None = None, asked: Config | None = None) -> str:
     """The hash of what a trial is: all settings that are not defaults, but for where and how it runs.
 
-    And where it ends, if it ends early: where the time until a loss is what is measured.
+    Args:
+        config: of the trial.
+        start: what names the weights that it begins from.
+        measure: it says where the trial ends, if that is where a loss is reached.
+        asked: by which all are scored; what its held-out rows and masks hang on counts.
     """
     settings = config.model_dump(mode="json", exclude_defaults=True)
     run = {name: value for name, value in settings.pop("run", {}).items() if name == "seed"}
     ends = {}
     if measure is not None and measure.first_below is not None:
         ends["measure"] = measure.model_dump(mode="json")
-    return json_sha256({**settings, "run": run, "start": start, **ends})
+    return json_sha256({**settings, "run": run, "start": start, **ends, **_exam(asked)})
+
+
+def _exam(asked: Config | None) -> dict[str, Any]:
+    """What decides the held-out rows and masks and is not a default; the text stands in the configuration itself."""
+    if asked is None:
+        return {}
+    values = asked.model_dump(mode="json", exclude_defaults=True)
+    values.get("data", {}).pop("corpus", None)
+    exam = {section: values[section] for section in _ASKED if values.get(section)}
+    return {"asked": exam} if exam else {}
 
 
 def key_of_piece(study: Study, settings: Mapping[str, Any]) -> str:

@@ -89,7 +89,7 @@ def plan_trial(
         run__seed=seed,
         run__start=given and given[0],
     )
-    key = key_of(config, given[1] if given else "", study.measure)
+    key = key_of(config, given[1] if given else "", study.measure, base)
     return Planned(key, piece, settings, seed, steps, begins, config)
 
 

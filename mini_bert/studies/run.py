@@ -12,8 +12,10 @@ what was under way goes on from its newest checkpoint.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,15 +23,18 @@ from mini_bert.atomic_files import replace_file
 from mini_bert.config.no_effect import without_effect
 from mini_bert.data.cache import json_sha256
 from mini_bert.data.work import Progress
+from mini_bert.errors import ConfigError
 from mini_bert.machine import available_cores
+from mini_bert.model.bert import MiniBERT
 from mini_bert.studies import worker
 from mini_bert.studies.clock import read_clock, steps_of
 from mini_bert.studies.dispatch import SECONDS_BETWEEN_LOOKS, until_done
 from mini_bert.studies.journal import require_optuna
-from mini_bert.studies.pieces import baseline_config, baseline_of, config_of, pieces_of
+from mini_bert.studies.keys import key_of
+from mini_bert.studies.pieces import baseline_config, baseline_of, config_of, label_of, pieces_of
 from mini_bert.studies.plan import Planned, all_pieces, plan_start, plan_trial
 from mini_bert.studies.queue import Queue
-from mini_bert.studies.result import StudyResult
+from mini_bert.studies.result import StudyResult, Trial
 from mini_bert.studies.schema import Measure, Study
 from mini_bert.studies.session import Session, Status, opened
 from mini_bert.studies.workers import Workers
@@ -129,7 +134,9 @@ def _start(session: Session, stop: StopSignals, say: Callable[[str], None], *, t
     if study.start is None:
         return None
     if study.start.model is not None:
-        return str(find_model(study.start.model, argument="start.model")), study.start.model
+        folder = find_model(study.start.model, argument="start.model")
+        weights = MiniBERT.from_pretrained(folder).parameters.buffer
+        return str(folder), hashlib.sha256(weights.tobytes()).hexdigest()
     planned = plan_start(study)
     assert planned is not None
     run = session.folder / worker.RUNS / planned.run_name
@@ -149,7 +156,8 @@ def _pieces(
     base = baseline_config(study).to_dict()
     planned = planned_trials(study, session.result, start)
     begun_from = plan_start(study)
-    keys = session.keys = {trial.key for trial in planned} | ({begun_from.key} if begun_from else set())
+    keys = {trial.key: trial.piece for trial in [*planned, *filter(None, [begun_from])]}
+    session.label_of = partial(_label_of, study, keys, _steps_of_search(session), start)
     if strangers := session.set_aside():
         say(
             f"{strangers} trials in {session.result_file} had other settings or another budget; they are kept in "
@@ -159,14 +167,34 @@ def _pieces(
     until_done(session, pool, stop, f"{study.name}/{json_sha256(sorted(keys))[:12]}", jobs)
 
 
+def _label_of(
+    study: Study, labels: Mapping[str, str], steps: int | None, start: tuple[str, str] | None, trial: Trial
+) -> str | None:
+    """What a study calls a trial, by its key; what a search drew is planned again, for that has no plan beforehand."""
+    if trial.key in labels or set(trial.settings) != set(study.search) or steps is None:
+        return labels.get(trial.key)
+    label = label_of(trial.settings)
+    try:
+        return label if plan_trial(study, label, trial.settings, trial.seed, steps, start).key == trial.key else None
+    except ConfigError:
+        return None
+
+
+def _steps_of_search(session: Session) -> int | None:
+    """The budget of what a search draws: that of the baseline."""
+    return steps_of(session.study, session.result.clock, baseline_of(session.study).settings)
+
+
 def _search(session: Session, pool: Workers, stop: StopSignals, start: tuple[str, str] | None) -> None:
     """Let processes ask the sampler until there are as many trials as the study says."""
     study = session.study
-    steps = steps_of(study, session.result.clock, baseline_of(study).settings)
+    steps = _steps_of_search(session)
     base = baseline_config(study).to_dict()
     about = {"study": study.to_dict(), "trials": study.trials, "steps": steps, "start": start, "baseline": base}
     replace_file(session.folder / worker.SEARCH, json.dumps(about).encode())
-    name = f"{study.name}/{json_sha256([study.to_dict(), steps])[:12]}/search"
+    trial = key_of(config_of(study, {}), start[1] if start else "", asked=baseline_config(study))
+    decides = [trial, study.to_dict()["search"], list(study.seeds), study.evaluations, steps]
+    name = f"{study.name}/{json_sha256(decides)[:12]}/search"
     queue = Queue(session.folder / worker.QUEUE, name)
     queue.take_back_stale(forgive=True)
     while stop.received is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -13,13 +13,13 @@ from pydantic import ValidationError
 from mini_bert.atomic_files import require_place
 from mini_bert.data.tokens import open_tokens
 from mini_bert.data.work import Progress
-from mini_bert.errors import DataError
+from mini_bert.errors import ConfigError, DataError
 from mini_bert.studies import worker
 from mini_bert.studies.comparison import compare
-from mini_bert.studies.pieces import baseline_config
-from mini_bert.studies.plan import all_pieces
+from mini_bert.studies.pieces import baseline_config, config_of
 from mini_bert.studies.result import StudyResult, Trial
 from mini_bert.studies.schema import START, Study
+from mini_bert.training.resuming import data_sha256
 
 
 class Status(NamedTuple):
@@ -44,8 +44,10 @@ class Session:
     keep: bool
     report: Callable[[Status], None]
     result: StudyResult
-    keys: set[str] | None = None
-    """Of the trials that the study has now; None: not known yet"""
+    data_sha256: str
+    """Of the text as it is now"""
+    label_of: Callable[[Trial], str | None] = lambda trial: trial.piece
+    """What the study calls a trial now; None: it is not one of its trials. Until they are planned, as before"""
     ended_now: set[str] = field(default_factory=set)
     """Keys of the trials that have ended in this session"""
 
@@ -60,7 +62,8 @@ class Session:
                 trial = Trial.model_validate_json(path.read_bytes())
             except (OSError, ValidationError):
                 continue
-            if self.belongs(trial) and trial != known.get(trial.key):
+            (trial,) = self._named([trial]) or [None]
+            if trial is not None and trial != known.get(trial.key):
                 found.append(trial)
                 known[trial.key] = trial
         if found:
@@ -69,12 +72,6 @@ class Session:
             if not self.keep and trial.status != "failed" and trial.piece != START:
                 self._remove_checkpoints(trial)
         return found
-
-    def belongs(self, trial: Trial) -> bool:
-        """Whether a trial is the study's as it is now: its pieces and budget may have changed since."""
-        if self.study.search and trial.piece not in all_pieces(self.study) and trial.piece != START:
-            return True
-        return self.keys is None or trial.key in self.keys
 
     def write(self, trials: Sequence[Trial]) -> None:
         """Write the result file with these trials."""
@@ -94,15 +91,43 @@ class Session:
 
         Changed back, they are there again.
         """
-        strangers = [trial for trial in self.result.trials if not self.belongs(trial)]
+        named = self._named(self.result.trials)
+        strangers = [trial for trial in self.result.trials if trial.key not in {one.key for one in named}]
         for trial in strangers:
             worker.written(self.folder, trial)
-        self.write([trial for trial in self.result.trials if self.belongs(trial)])
+        self.write(named)
         return len(strangers)
 
     def finished(self) -> set[str]:
         """Keys of the trials that nobody has to train any more; those that an error ended are tried again."""
         return {trial.key for trial in self.result.trials if trial.status != "failed" or trial.key in self.ended_now}
+
+    def _named(self, trials: Iterable[Trial]) -> list[Trial]:
+        """Those of the trials that are the study's as it is now, called as it calls them now.
+
+        Raises:
+            DataError: one was trained on another text.
+        """
+        named = []
+        for trial in trials:
+            label = self.label_of(trial)
+            if label is None:
+                continue
+            if trial.data_sha256 not in (None, self.data_sha256) and self._reads_what_all_read(trial):
+                raise DataError(
+                    str(self.result_file),
+                    got=f"a trial of {label} on another text than {' + '.join(self.study.corpus)} is now",
+                    expected="trials on one text",
+                    advice=f"Give the study another name, or move {self.result_file} and {self.folder} away.",
+                )
+            named.append(trial if trial.piece == label else trial.model_copy(update={"piece": label}))
+        return named
+
+    def _reads_what_all_read(self, trial: Trial) -> bool:
+        try:
+            return config_of(self.study, trial.settings).data == baseline_config(self.study).data
+        except ConfigError:
+            return False
 
     def _remove_checkpoints(self, trial: Trial) -> None:
         for run in (self.folder / worker.RUNS).glob(f"*-{trial.seed}-{trial.key[:8]}"):
@@ -124,10 +149,11 @@ def opened(
         DataError: the corpus cannot be used, or the result file is another study's.
     """
     require_place(result_file)
-    session = Session(study, directory / study.name, result_file, keep, report, known_result(study, result_file))
+    known = known_result(study, result_file)
     base = baseline_config(study)
-    open_tokens(base.data, base.tokenizer, base.model.vocab_size, progress=progress)
-    return session
+    tokens = open_tokens(base.data, base.tokenizer, base.model.vocab_size, progress=progress)
+    text = data_sha256(tokens.provenance)
+    return Session(study, directory / study.name, result_file, keep, report, known, text)
 
 
 def known_result(study: Study, path: Path) -> StudyResult:

@@ -135,6 +135,19 @@ def test_a_key_is_what_a_trial_is(study):
     assert elsewhere.config.run.start == "elsewhere"
 
 
+def test_a_key_is_also_what_is_asked(study):
+    """Pieces whose own settings stay the same are other trials where the baseline's rows or masks are others."""
+    pieces = {"plain": {"why": "As it is."}, "fewer": {"settings": {"masking.rate": 0.1}, "why": "Fewer masks."}}
+    other = {"settings": {"data.layout": "sentences"}, "why": "Rows of one sentence."}
+
+    def key(**changes):
+        made = study(**{"pieces": {**pieces, "sentences": other}, **changes})
+        return plan_trial(made, "fewer", {"masking.rate": 0.1}, 0, 24, None).key
+
+    assert key() == key(pieces=pieces)
+    assert len({key(), key(baseline="fewer"), key(baseline="sentences")}) == 3
+
+
 def test_time_depends_on_what_is_computed(study):
     made = study()
     same = key_of_piece(made, {})

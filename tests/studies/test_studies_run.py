@@ -11,19 +11,24 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mini_bert.cli import main
 from mini_bert.config.load import load_config
 from mini_bert.data.batches import held_out_batches
 from mini_bert.data.tokens import open_tokens
+from mini_bert.errors import DataError
 from mini_bert.evaluation.masked_lm import evaluate_masked_lm
+from mini_bert.model.bert import MiniBERT
 from mini_bert.studies.pieces import config_of
 from mini_bert.studies.plan import plan_trial
+from mini_bert.studies.reading import read_study
 from mini_bert.studies.result import StudyResult
 from mini_bert.studies.run import run_study
 from mini_bert.studies.trial import train_trial
 from mini_bert.studies.worker import job_of
 from mini_bert.training.pretrain import pretrain
+from mini_bert.verification.reliability.subject import write_corpus
 
 pytestmark = pytest.mark.reference  # optuna
 
@@ -102,6 +107,62 @@ def test_a_study_that_is_changed_loses_nothing(study, run, tmp_path):
     again, seen = run(short)
     assert again.trials == first.trials
     assert [status.done for status in seen] == [1]
+
+
+def test_a_trial_goes_by_what_it_is_and_not_by_its_label(study, run):
+    plain, other = {"why": "As it is."}, {"settings": {"train.lr": 0.004}, "why": "To see."}
+    begin = {"seeds": [0], "budget": {"steps": 3}}
+    first, _ = run(study(pieces={"plain": plain, "rate": other}, **begin))
+    changed = {"plain": plain, "rate": {"settings": {"train.lr": 0.002}, "why": "Lower."}, "higher": other}
+    second, told = run(study(pieces=changed, **begin))
+    assert [status.finished.piece for status in told if status.finished] == ["rate"]
+    assert {t.piece: t.settings.get("train.lr") for t in second.trials} == {
+        "plain": None,
+        "rate": 0.002,
+        "higher": 0.004,
+    }
+    losses = {t.settings.get("train.lr"): t.loss for t in [*first.trials, *second.trials]}
+    assert {entry["piece"]: entry["value"] for entry in second.comparison} == {
+        "plain": losses[None],
+        "rate": losses[0.002],
+        "higher": losses[0.004],
+    }
+
+
+def test_trials_on_another_text_are_not_compared(described, run, tmp_path):
+    text = tmp_path / "text"
+    write_corpus(text)
+    file = tmp_path / "small.yaml"
+    begin = {"pieces": {"plain": {"why": "As it is."}}, "budget": {"steps": 3}, "corpus": [f"{text}/*.txt"]}
+    file.write_text(yaml.safe_dump(described(seeds=[0], **begin)))
+    run(read_study(str(file)))
+    (text / "00.txt").write_text("Quite another beginning of the text.")
+    file.write_text(yaml.safe_dump(described(seeds=[0, 1], **begin)))
+    with pytest.raises(DataError, match="on another text"):
+        run(read_study(str(file)))
+
+
+@pytest.mark.slow
+def test_a_search_is_gone_on_with_and_never_compared_across_budgets(study, run):
+    ranges = {"train.lr": {"low": 1e-4, "high": 1e-1, "log": True}}
+    begin = {"pieces": {"plain": {"why": "As it is."}}, "search": ranges, "seeds": [0]}
+    first, _ = run(study(trials=2, budget={"steps": 6}, **begin))
+    more, _ = run(study(trials=3, budget={"steps": 6}, question="More?", **begin))
+    assert more.trials[: len(first.trials)] == first.trials
+    assert len(more.trials) == 4
+    longer, _ = run(study(trials=1, budget={"steps": 9}, **begin))
+    assert [trial.steps for trial in longer.trials] == [9, 9]
+
+
+@pytest.mark.slow
+def test_given_weights_are_known_by_their_numbers(study, run, tmp_path):
+    begun = []
+    for seed in (1, 2):
+        given, pieces = str(tmp_path / "given"), {"plain": {"why": "As it is."}}
+        MiniBERT(config_of(study(), {}).model, seed=seed).save_pretrained(given)
+        result, _ = run(study(pieces=pieces, seeds=[0], start={"model": given}))
+        begun += [trial.sha256 for trial in result.trials]
+    assert len(set(begun)) == len(begun) == 2
 
 
 @pytest.mark.slow
@@ -263,7 +324,6 @@ def test_a_study_that_is_stopped_goes_on(study, study_file, tmp_path, monkeypatc
 
 
 def test_a_process_that_cannot_start_is_told(study, tmp_path, monkeypatch):
-    from mini_bert.errors import DataError
     from mini_bert.studies import workers
 
     monkeypatch.setattr(workers.worker, "__name__", "mini_bert.studies.nothing_of_the_kind")
