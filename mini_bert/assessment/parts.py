@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from mini_bert.assessment.subject import Subject
+from mini_bert.machine import available_cores
 
 Result = dict[str, Any]
 
@@ -29,6 +30,8 @@ class Part(NamedTuple):
     in_quick: bool = True
     version: int = 2
     """Goes up when the same model would get another result."""
+    hangs_on: Callable[[Subject], dict[str, Any]] = lambda subject: {}
+    """What decides the result beside model, text and sample."""
 
 
 def _masked_lm(subject: Subject) -> Result:
@@ -70,10 +73,10 @@ def _pseudo_perplexity(subject: Subject) -> Result:
 def _pairs(*sets: str) -> Callable[[Subject], Result]:
     def measure(subject: Subject) -> Result:
         from mini_bert.data.task_sets.minimal_pairs import published_pairs
-        from mini_bert.probing.minimal_pairs import QUICK_PAIRS, few_of_each, probe_minimal_pairs
+        from mini_bert.probing.minimal_pairs import QUICK_PAIRS, probe_minimal_pairs, sample_of
 
         most = QUICK_PAIRS if subject.quick else None
-        chosen = {name: few_of_each(published_pairs(name), most) for name in sets}
+        chosen = {name: sample_of(published_pairs(name), most) for name in sets}
         return probe_minimal_pairs(
             subject.model, chosen, ngrams=subject.ngrams, threads=subject.threads, progress=subject.told
         )
@@ -141,7 +144,22 @@ def _efficiency(subject: Subject) -> Result:
     from mini_bert.evaluation.efficiency import measure_efficiency
 
     batches = held_out_batches(subject.tokens.held_out, subject.config, subject.tokens.tokenizer)
-    return measure_efficiency(subject.model, evenly_spaced(batches, 4), subject.config, threads=subject.threads)
+    return measure_efficiency(
+        subject.model,
+        evenly_spaced(batches, 4),
+        subject.config,
+        steps_done=subject.steps_done,
+        threads=subject.threads,
+    )
+
+
+def _costs(subject: Subject) -> dict[str, Any]:
+    return {
+        "threads": subject.threads or available_cores(),
+        "steps_done": subject.steps_done,
+        "train": subject.config.train.model_dump(mode="json"),
+        "masking": subject.config.masking.model_dump(mode="json"),
+    }
 
 
 PARTS: dict[str, Part] = {
@@ -151,7 +169,7 @@ PARTS: dict[str, Part] = {
         Part("breakdown", "which hidden pieces", _breakdown, ("ud-ewt",), text=True, in_quick=False),
         Part("perplexity", "pseudo-perplexity", _pseudo_perplexity, text=True),
         Part("attention", "how widely heads look", _attention, text=True, heads=(), version=3),
-        Part("efficiency", "what it costs", _efficiency, text=True, heads=()),
+        Part("efficiency", "what it costs", _efficiency, text=True, heads=(), version=3, hangs_on=_costs),
         Part("pos", "parts of speech", _part_of_speech, ("ud-ewt",), heads=()),
         Part("blimp", "grammar: BLiMP", _pairs("blimp"), ("blimp",), text=True),
         Part(
@@ -160,6 +178,7 @@ PARTS: dict[str, Part] = {
             _pairs("linzen", "gulordava"),
             ("agreement-linzen", "agreement-gulordava"),
             text=True,
+            version=3,
         ),
         Part("meaning", "words, analogies, sentences", _meaning, ("wordsim", "analogies", "stsb", "sick"), heads=()),
         Part("facts", "facts", _facts, ("lama", "pararel")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -96,6 +97,12 @@ class Subject:
         digest.update(json.dumps(self.model.config.model_dump(mode="json"), sort_keys=True).encode())
         digest.update(tokenizer_of(self.model).fingerprint.encode())
         return digest.hexdigest()
+
+    @property
+    def steps_done(self) -> int | None:
+        """Of its run, as its folder is called; None where it is called otherwise."""
+        name = re.fullmatch(r"(?:checkpoint|step)-(\d+)", self.folder.resolve().name)
+        return None if name is None else int(name[1])
 
     @property
     def facts(self) -> Mapping[str, Any]:

@@ -105,6 +105,7 @@ def _measurement(subject: Subject, part: Part) -> dict[str, Any]:
         "version": part.version,
         "quick": subject.quick,
         **(_text(subject) if part.text else {}),
+        **part.hangs_on(subject),
     }
 
 
@@ -113,6 +114,7 @@ def _text(subject: Subject) -> dict[str, Any]:
     return {
         "data": config.data.model_dump(mode="json"),
         "texts": [tokens.train.fingerprint, tokens.held_out.fingerprint],
-        "mask_seed": config.evaluation.mask_seed,
+        "evaluation": config.evaluation.model_dump(mode="json"),
+        "seed": config.run.seed,
         "tasks": config.tasks.model_dump(mode="json"),
     }

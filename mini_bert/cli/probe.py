@@ -65,8 +65,8 @@ def pairs(
         COUNTED_TOKENS,
         QUICK_COUNTED_TOKENS,
         QUICK_PAIRS,
-        few_of_each,
         probe_minimal_pairs,
+        sample_of,
         sentence_ngrams,
     )
 
@@ -75,7 +75,7 @@ def pairs(
         found = {str(pairs_dir): pairs_of_folder(pairs_dir)}
     else:
         found = {name: published_pairs(name) for name in sets}
-    chosen = {name: few_of_each(members, QUICK_PAIRS if quick else None) for name, members in found.items()}
+    chosen = {name: sample_of(members, QUICK_PAIRS if quick else None) for name, members in found.items()}
     with preparation() as progress:
         text = _training_text(folder, bert, corpus, progress)
         ngrams = None

@@ -7,6 +7,7 @@ for; it belongs to the machine and its moment, all else to the model.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from mini_bert.batch import Batch
+from mini_bert.data.masking_rate import scheduled_rate
 from mini_bert.errors import InvalidInputError
 from mini_bert.machine import available_cores, processor_name
 from mini_bert.model.matrix_products import forward_flops, step_flops
@@ -27,7 +29,12 @@ _BLOCKS = 9
 
 
 def measure_efficiency(
-    model: MiniBERT, batches: Sequence[Batch], config: Config | None = None, *, threads: int | None = None
+    model: MiniBERT,
+    batches: Sequence[Batch],
+    config: Config | None = None,
+    *,
+    steps_done: int | None = None,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Parameters, multiplications and additions a token, and tokens encoded a second.
 
@@ -35,6 +42,7 @@ def measure_efficiency(
         model: any.
         batches: rows to encode; a few hundred are enough.
         config: of its run; with `train.steps` in it, the arithmetic of the training is known too.
+        steps_done: of that run, when it was at this model; None: all of them.
         threads: that encode side by side; by default one a core.
 
     Returns:
@@ -68,20 +76,23 @@ def measure_efficiency(
         "parameters": int(model.parameters.buffer.size),
         "flops_a_token": sum(forward_flops(shape, *part.input_ids.shape, 0, last_block_rows=False) for part in parts)
         / sum(part.input_ids.size for part in parts),
-        "training_flops": None if config is None else training_flops(config),
+        "training_flops": None if config is None else training_flops(config, steps_done),
         "tokens_a_second": median(speeds[1:]),
         "threads": threads,
         "processor": processor_name(),
     }
 
 
-def training_flops(config: Config) -> float | None:
-    """Multiplications and additions of all steps of a training by masked language modelling.
+def training_flops(config: Config, steps_done: int | None = None) -> float | None:
+    """Multiplications and additions of the steps of a training by masked language modelling: all, or those done.
 
-    None where its steps are not known, or its rows are not all of one length.
+    None where its steps or its masking rate are not known beforehand, or its rows are not all of one length.
     """
-    train, T = config.train, config.model.max_position_embeddings
-    if train.steps is None or not config.tasks.masked_lm or config.data.layout != "packed":
+    train, masking, T = config.train, config.masking, config.model.max_position_embeddings
+    adaptive = masking.rate_schedule == "adaptive"
+    if train.steps is None or adaptive or not config.tasks.masked_lm or config.data.layout != "packed":
         return None
-    masked = round(config.masking.rate * train.batch_size * T)
-    return float(train.steps) * step_flops(config.model, train.batch_size, T, masked)
+    steps = train.steps if steps_done is None else steps_done
+    rate = math.fsum(scheduled_rate(masking, step, train.steps) for step in range(steps)) / max(steps, 1)
+    masked = round(rate * train.batch_size * (T - 2))  # all but [CLS] and [SEP]
+    return float(steps) * step_flops(config.model, train.batch_size, T, masked)

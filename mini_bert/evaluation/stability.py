@@ -8,10 +8,11 @@ Each text is changed in five ways, and the new sentence embedding (mean of the l
 - neighbours swapped: two words that stand side by side trade places.
 - shuffled: all words in a random order.
 
-A cosine alone says little, since those of any two texts may be high; the scale is another text in its place (cosine
-with the next text of the set). `moved` is 1 − cosine in units of that: 0 nothing, 1 as far as another text. And the
-prediction: one word that the change leaves alone is hidden in both texts; how often does the best piece stay the same,
-and by how many nats does the loss of the right one rise? Where the model has a classifier, its label is compared too.
+A cosine alone says little, since those of any two texts may be high; the scale is another text in its place (the one
+that stands half the set further on). `moved` is 1 − cosine in units of that: 0 nothing, 1 as far as another text. And
+the prediction: one word that the change leaves alone is hidden in both texts; how often does the best piece stay the
+same, and by how many nats does the loss of the right one rise? Where the model has a classifier, its label is compared
+too.
 The same is measured for the untrained model.
 """
 

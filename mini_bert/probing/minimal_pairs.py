@@ -117,21 +117,28 @@ def probe_syntactic_knowledge(
 
     Args:
         model: with tokenizer and MLM head.
-        pairs_per_paradigm: at most so many, evenly spread over each; None: all.
+        pairs_per_paradigm: at most so many on average; None: all.
         ngrams: as in `probe_minimal_pairs`.
         threads: worker threads; they change the time, never the result.
         progress: told how far it is.
 
     Raises:
-        InvalidInputError, NonFiniteError: as `probe_minimal_pairs` and `few_of_each`.
+        InvalidInputError, NonFiniteError: as `probe_minimal_pairs` and `sample_of`.
         DataError: the published sets are not there and cannot be fetched.
     """
-    sets = {name: few_of_each(published_pairs(name), pairs_per_paradigm) for name in ("linzen", "gulordava")}
+    sets = {name: sample_of(published_pairs(name), pairs_per_paradigm) for name in ("linzen", "gulordava")}
     return probe_minimal_pairs(model, sets, ngrams=ngrams, threads=threads, progress=progress)
 
 
-def few_of_each(pairs: Sequence[MinimalPair], pairs_per_paradigm: int | None) -> list[MinimalPair]:
-    """At most so many pairs of each paradigm, evenly spread over it, in their order; None: all.
+def sample_of(pairs: Sequence[MinimalPair], pairs_per_paradigm: int | None) -> list[MinimalPair]:
+    """So many pairs of each paradigm on average, in their order; each paradigm keeps its share of the set.
+
+    The pairs are spread evenly over each paradigm, so that a figure of the sample is one of the whole set, also where
+    paradigms are of different sizes. A paradigm has one pair at least.
+
+    Args:
+        pairs: of the whole set.
+        pairs_per_paradigm: None: all.
 
     Raises:
         InvalidInputError: none are asked for.
@@ -143,8 +150,9 @@ def few_of_each(pairs: Sequence[MinimalPair], pairs_per_paradigm: int | None) ->
     numbers: dict[str, list[int]] = {}
     for number, pair in enumerate(pairs):
         numbers.setdefault(pair.paradigm, []).append(number)
-    chosen = sorted(number for own in numbers.values() for number in first_of_each_part(own, pairs_per_paradigm))
-    return [pairs[number] for number in chosen]
+    share = min(1.0, pairs_per_paradigm * len(numbers) / max(len(pairs), 1))
+    parts = (first_of_each_part(own, max(1, round(share * len(own)))) for own in numbers.values())
+    return [pairs[number] for number in sorted(number for part in parts for number in part)]
 
 
 def sentence_ngrams(token_set: TokenSet, vocab_size: int, tokens: int = COUNTED_TOKENS) -> KneserNey:

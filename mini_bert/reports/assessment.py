@@ -15,10 +15,10 @@ _HARDLY_KNOWN = 0.01
 """Share of a held-out text that may stand in the training text without a word: there are quotations everywhere."""
 
 _OF_HELD_OUT_TEXT = ("masked_lm.", "breakdown.", "perplexity.", "attention.")
-_OF_VOCABULARY = ("facts.", "analogies")
+_OF_VOCABULARY = ("facts.", "analogies", "stability.")
 _NOT_THE_SAME = (
     "No difference is given where the two were asked something else: figures of held-out text depend on corpus, length "
-    "of rows and vocabulary, facts and analogies on the vocabulary."
+    "of rows and vocabulary, facts, analogies and stability on the vocabulary."
 )
 
 
@@ -45,7 +45,8 @@ def assessment_table(result: Result) -> Table:
     trained_on = ", ".join(model["corpus"]) if model["corpus"] else "text that is not known here"
     notes.append(
         f"{model['parameters']:,} parameters, trained on {trained_on}.{_held_out(model)} "
-        f"± is the larger half of the 95 % interval. Took {duration(result['seconds'])} this time; "
+        "± is the larger half of the 95 % interval: over the questions, of fine-tuning also over seeds. "
+        f"Took {duration(result['seconds'])} this time; "
         f"peak memory {size(result['peak_memory_bytes'])}."
     )
     notes.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -250,9 +251,18 @@ def _finetuning(name: str, result: Result) -> Iterator[Headline]:
         floors.append(("bag of words", result["bag_of_words"]["score"]))
     floor = _highest(floors)
     seeds = len(ours["trials"])
-    interval = ours["interval"] if seeds > 1 else ours["trials"][0]["interval"]
+    interval = _over_texts_and_seeds(ours)
     what = f"fine-tuned: {result['task']}, {result['metric']}, {seeds} seed{'s' if seeds > 1 else ''}"
     yield Headline(name, what, ours["mean"], interval, scratch and scratch["mean"], floor, unit)
+
+
+def _over_texts_and_seeds(arm: Mapping[str, Any]) -> list[float] | None:
+    """How far another test set *and* other seeds could move the mean: two independent errors, added as squares."""
+    first, mean = arm["trials"][0], arm["mean"]
+    if len(arm["trials"]) == 1 or first["interval"] is None:
+        return first["interval"]
+    ends = zip(first["interval"], arm["interval"], (-1, 1), strict=True)
+    return [mean + sign * math.hypot(texts - first["score"], seeds - mean) for texts, seeds, sign in ends]
 
 
 def _highest(floors: Iterable[Floor]) -> Floor | None:

@@ -14,9 +14,16 @@ class Neighbour(NamedTuple):
 
 
 NEIGHBOURS: dict[str, Neighbour] = {
-    "masked_lm.top1": Neighbour("37.2 %", "BERT-Small after 50,000 steps of 256, perplexity 24", "keras-hub #173"),
-    "blimp": Neighbour("69.5 %", "RoBERTa-base on 10 M words", "BabyLM 2023"),
+    "masked_lm.top1": Neighbour(
+        "37.2 %", "BERT-Small after 50,000 steps of 256, on training batches", "keras-hub #173"
+    ),
+    "blimp": Neighbour("69.5 %", "RoBERTa-base on 10 M words, mean of 12 phenomena; as here about 64 %", "BabyLM 2023"),
     "sst2": Neighbour("85.9 %", "BERT-Mini, test set, 3.3 billion words", "google-research/bert"),
     "cola": Neighbour("0.0", "BERT-Mini, test set", "google-research/bert"),
 }
-"""By what is measured. Other data, sizes and test sets: neighbours, not rivals."""
+"""By what is measured. Other data, sizes and test sets: neighbours, not rivals.
+
+BLiMP's mean over phenomena gives islands, at which all models are bad, a twelfth; among the 34 paradigms here they are
+five. The published row by phenomenon (81.5 67.1 67.3 67.9 90.8 76.4 63.5 87.4 39.9 55.9 70.5 65.4, in alphabetical
+order) has a mean of 69.5, and of 64.3 with the weights of these paradigms.
+"""

@@ -22,8 +22,8 @@ _KEYS = {"masked_lm.top1": "accuracy", "masked_lm.perplexity": "perplexity", "po
 """Headline of an assessment → metric."""
 
 _CONTRADICTION = (
-    "60–70 % accuracy and perplexity 15–25 cannot both be: published pairs are 37 % at perplexity 24 (BERT-Small, "
-    "keras-hub #173) and 72 % at 3.6 (SciBERT, allenai/scibert #32)."
+    "60–70 % accuracy and perplexity 15–25 cannot both be: published pairs are 37 % at perplexity 24 (BERT-Small on "
+    "training batches, keras-hub #173) and 72 % at 3.6 (SciBERT, allenai/scibert #32)."
 )
 
 

@@ -27,8 +27,16 @@ def test_a_token_of_the_default_model_costs_what_its_matrices_say() -> None:
     assert measured["tokens_a_second"] > 0
     assert measured["training_flops"] is None
     config = Config(train={"steps": 10})
-    step = 3 * (64 * 64 * block * (L - 1) / 1 + _last_block_and_head(614))
+    step = 3 * (64 * 64 * block * (L - 1) / 1 + _last_block_and_head(595))
     assert training_flops(config) == pytest.approx(10 * step)
+    assert training_flops(config, 4) == pytest.approx(4 * step)
+    assert training_flops(config, 0) == 0
+    falling = {"rate": 0.3, "rate_schedule": "linear", "final_rate": 0.15}
+    fewer = Config(train={"steps": 10}, masking=falling)
+    assert training_flops(fewer) == pytest.approx(
+        10 * (step + 3 * (_last_block_and_head(893) - _last_block_and_head(595)))
+    )
+    assert training_flops(fewer, 1) == training_flops(Config(train={"steps": 10}, masking={"rate": 0.3}), 1)
 
 
 def _last_block_and_head(masked: int) -> float:
@@ -39,6 +47,7 @@ def _last_block_and_head(masked: int) -> float:
 
 def test_what_is_not_known_is_left_open() -> None:
     assert training_flops(Config()) is None
+    assert training_flops(Config(train={"steps": 10}, masking={"rate_schedule": "adaptive"})) is None
     assert training_flops(Config(train={"steps": 10}, data={"layout": "sentences"})) is None
 
 

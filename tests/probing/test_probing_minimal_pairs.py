@@ -14,7 +14,7 @@ from mini_bert.errors import InvalidInputError
 from mini_bert.inference.kneser_ney import fit_kneser_ney
 from mini_bert.inference.pseudo_likelihood import Scored, pseudo_log_likelihoods
 from mini_bert.metrics.proportions import wilson_interval
-from mini_bert.probing.minimal_pairs import LABELS, changed_words, few_of_each, probe_minimal_pairs
+from mini_bert.probing.minimal_pairs import LABELS, changed_words, probe_minimal_pairs, sample_of
 from mini_bert.text.wordpiece import WordPiece
 
 PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b", "##c", "##d", "e", "f", "##g", "."]
@@ -139,13 +139,14 @@ def test_a_pair_that_only_leaves_a_word_out_has_no_changed_words() -> None:
     assert total["pll"]["n"] == 2
 
 
-def test_few_of_each_paradigm_evenly_spread() -> None:
+def test_a_sample_is_evenly_spread_and_each_paradigm_keeps_its_share() -> None:
     pairs = [MinimalPair(str(i), "x", "ab"[i % 2], "p") for i in range(40)]
-    few = few_of_each([*pairs, MinimalPair("last", "x", "c", "p")], 4)
-    assert [pair.good for pair in few] == ["0", "1", "10", "11", "20", "21", "30", "31", "last"]
-    assert few_of_each(pairs, None) == pairs
+    assert [pair.good for pair in sample_of(pairs, 4)] == ["0", "1", "10", "11", "20", "21", "30", "31"]
+    assert sample_of(pairs, None) == sample_of(pairs, 100) == pairs
+    few = sample_of([*pairs, *(MinimalPair(f"c{i}", "x", "c", "p") for i in range(5))], 3)
+    assert [sum(pair.paradigm == paradigm for pair in few) for paradigm in "abc"] == [4, 4, 1]
     with pytest.raises(InvalidInputError, match="pairs_per_paradigm"):
-        few_of_each(pairs, 0)
+        sample_of(pairs, 0)
 
 
 def test_several_sets_are_plain_values_and_none_disturbs_another() -> None:

@@ -45,7 +45,7 @@ class PronounPair(NamedTuple):
     kind: int
     """1: only knowledge of the world says whom the pronoun means; 2: grammar does."""
     sentence: int
-    """Number of its line; lines 2 n and 2 n + 1 are the same sentence with the two people swapped."""
+    """Number of its line; lines 2 n and 2 n + 1 are about the same two occupations."""
 
 
 def read_crows_pairs(path: Path) -> list[StereotypePair]:
