@@ -212,8 +212,8 @@ class MPIRanks(Ranks):
         if isinstance(error, MiniBertError):
             print(f"Rank {self.rank} of {self.size}: {error}", file=sys.stderr)
         elif not isinstance(error, SystemExit):
-            print(f"Rank {self.rank} of {self.size}:", file=sys.stderr)
-            traceback.print_exception(error)
+            trace = "".join(traceback.format_exception(error))  # said at once: of two parts the launcher may lose one
+            print(f"Rank {self.rank} of {self.size}:\n{trace}", end="", file=sys.stderr)
         self.abort(exit_code(error))
 
 
