@@ -93,4 +93,4 @@ def test_what_is_refused(probe, words: list[str], said: str) -> None:
 def test_the_published_sets(probe) -> None:
     code, out, _ = probe("model", "--sets", "gulordava", "--quick")
     assert code == 0
-    assert "Gulordava et al.: 76 minimal pairs" in out
+    assert "Gulordava et al.: 80 minimal pairs" in out
