@@ -46,8 +46,8 @@ class Session:
     result: StudyResult
     data_sha256: str
     """Of the text as it is now"""
-    label_of: Callable[[Trial], str | None] = lambda trial: trial.piece
-    """What the study calls a trial now; None: it is not one of its trials. Until they are planned, as before"""
+    label_of: Callable[[Trial], str | None] | None = None
+    """What the study calls a trial now, or None if it is not one of its trials; not known until they are planned"""
     ended_now: set[str] = field(default_factory=set)
     """Keys of the trials that have ended in this session"""
 
@@ -108,6 +108,8 @@ class Session:
         Raises:
             DataError: one was trained on another text.
         """
+        if self.label_of is None:
+            return list(trials)
         named = []
         for trial in trials:
             label = self.label_of(trial)

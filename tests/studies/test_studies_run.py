@@ -140,6 +140,10 @@ def test_trials_on_another_text_are_not_compared(described, run, tmp_path):
     file.write_text(yaml.safe_dump(described(seeds=[0, 1], **begin)))
     with pytest.raises(DataError, match="on another text"):
         run(read_study(str(file)))
+    file.write_text(yaml.safe_dump(described(seeds=[0], **begin | {"corpus": [f"{text}/[0-5]*.txt"]})))
+    (tmp_path / "studies" / "small.json").unlink()  # what the trials' processes wrote is there still
+    other, told = run(read_study(str(file)))  # a study of another corpus has trials of its own
+    assert len(other.trials) == len([status for status in told if status.finished]) == 1
 
 
 @pytest.mark.slow
