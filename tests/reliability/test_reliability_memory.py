@@ -21,7 +21,7 @@ def test_promises_about_memory(experiment, tmp_path):
 def watched(**results):
     """Made-up results of trainings, by the name of the training."""
     usual = {
-        "resident": [100_000_000] * 120,
+        "resident": [100_000_000] * 150,
         "warnings": [],
         "sha256": "a",
         "address_space": 10**9,
@@ -33,12 +33,20 @@ def watched(**results):
 
 
 def test_memory_that_grows_is_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr(memory, "_watched", watched())
-    assert memory.long_trainings(QUICK, tmp_path / "a").kept
-    for later in ([100_000_000] * 19 + [101_000_001], [110_000_000] + [100_000_000] * 19):
-        growing = {"resident": [90_000_000] * 49 + [100_000_000] * 51 + later}
-        monkeypatch.setattr(memory, "_watched", watched(long=growing))
-        assert len(memory.long_trainings(QUICK, tmp_path / str(later[0])).failures) == 1
+    first = [90_000_000] * 50
+    a_tooth, leak = [100_000_000 + 40_000 * n for n in range(50)], [100_000_000 + 20_000 * n for n in range(100)]
+    for number, (sizes, failures) in enumerate(
+        (
+            ([100_000_000] * 100, 0),
+            (2 * a_tooth, 0),
+            ([100_000_000] * 50 + [100_999_999] * 50, 0),
+            ([100_000_000] * 50 + [101_000_000] * 50, 1),
+            (leak, 0),
+            ([2 * size - 100_000_000 for size in leak], 1),
+        )
+    ):
+        monkeypatch.setattr(memory, "_watched", watched(long={"resident": first + sizes}))
+        assert len(memory.long_trainings(QUICK, tmp_path / str(number)).failures) == failures
 
 
 def test_a_starved_run_that_ends_elsewhere_or_says_nothing_is_noticed(tmp_path, monkeypatch):
