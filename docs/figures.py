@@ -23,6 +23,7 @@ from mini_bert.benchmarks.result import BenchmarkResult
 from mini_bert.config import reference as settings_reference
 from mini_bert.reports import initial_signal, numerics, pages
 from mini_bert.reports.assessment import history_table, seeds_table
+from mini_bert.reports.history_picture import history_picture
 from mini_bert.reports.progression import progression_of, progression_table
 from mini_bert.reports.study import clock_table, study_block
 from mini_bert.reports.study_picture import study_picture
@@ -186,7 +187,8 @@ def reference_curve() -> str:
     if not path.exists():
         return NOT_RUN
     result = pages.read_result(path)
-    return _markdown([progression_table(progression_of(result)), history_table(result)])
+    picture = "![What it knew after so many steps](reference_curve.svg)\n"
+    return "\n".join([picture, _markdown([progression_table(progression_of(result)), history_table(result)])])
 
 
 def reference_seeds() -> str:
@@ -273,9 +275,13 @@ def written_anew(text: str) -> str:
 
 
 def draw_pictures() -> None:
-    """Of each study that has been run, and of attention that wakes up, beside the results; needs the extra `plots`."""
+    """Of each study that has been run, of attention that wakes up, and of what the reference run knew after so many
+    steps, beside the results; needs the extra `plots`.
+    """
     if histories := _waking():
         waking_picture(histories, RESULTS / "waking.svg")
+    if (curve := RESULTS / "reference_curve.json").exists():
+        history_picture(pages.read_result(curve), RESULTS / "reference_curve.svg")
     for name in study_names():
         path = RESULTS / "studies" / f"{name}.json"
         result = pages.read_result(path) if path.exists() else {"trials": []}
