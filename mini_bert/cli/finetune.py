@@ -116,13 +116,17 @@ def finetune(
 
 def _forgotten(experiment: Finetuning, config: Config, given: MiniBERT, text: TokenCorpus) -> dict[str, Any]:
     """What is forgotten of the text, on batches of what is held out of it."""
+    from mini_bert.assessment.forgetting_probes import forgetting_probes
     from mini_bert.data.batches import held_out_batches
     from mini_bert.evaluation.forgetting import forgetting_and_remedies
     from mini_bert.inference.tokenizer_of import tokenizer_of
 
     shape = config.model_copy(update={"model": given.config})
     batches = held_out_batches(text.held_out, shape, tokenizer_of(given))
-    return forgetting_and_remedies(experiment, given, batches, config.run.seed)
+    probes = forgetting_probes(
+        config.run.threads, lambda name, reason: print(f"Not asked: {name}. {reason}", file=sys.stderr)
+    )
+    return forgetting_and_remedies(experiment, given, batches, config.run.seed, probes)
 
 
 def _config(options: ConfigOptions, task: str, resume: str | None, forgetting: bool) -> Config:

@@ -9,6 +9,7 @@ were learned along. Remedies that are measured beside it: a lower rate, and repl
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from mini_bert.batch import Batch
@@ -34,7 +35,7 @@ def measure_catastrophic_forgetting(
         before: the pre-trained model, with the head `mlm`.
         after: the same, fine-tuned.
         batches: with masks, as `held_out_batches` makes them.
-        probes: each gives one number of a model with the head `mlm`.
+        probes: each gives a share, such as an accuracy, of a model with the head `mlm`.
 
     Raises:
         InvalidInputError: `before` has no head `mlm`, or the two are of different shape.
@@ -100,6 +101,7 @@ def forgetting_and_remedies(
         MiniBertError: as `Finetuning.trial`.
     """
     before.parameters.require_head("mlm")
+    once = {name: cache(probe) for name, probe in (probes or {}).items()}  # `before` is the same all three times
     recipe = experiment.recipe
     ways: list[tuple[str, dict[str, Any]]] = [
         ("plain", {"replay": False}),
@@ -109,7 +111,7 @@ def forgetting_and_remedies(
     found = []
     for name, options in ways:
         trial = experiment.trial(name, seed, **options)
-        measured = measure_catastrophic_forgetting(before, trial.model, batches, probes)
+        measured = measure_catastrophic_forgetting(before, trial.model, batches, once)
         found.append({"way": name, "selection": trial.score, "run": str(trial.run), **measured})
     return {
         "kind": "forgetting_remedies",

@@ -77,7 +77,7 @@ def forgetting_table(result: Mapping[str, Any]) -> Table:
     masked_lm = result["masked_lm"]
     ends = (number(masked_lm[when]["loss"]) for when in ("before", "after"))
     rows = [("masked language modelling, nats", *ends, _rise(masked_lm))]
-    rows += [(name, number(p["before"]), number(p["after"]), NOTHING) for name, p in result["probes"].items()]
+    rows += [(name, percent(p["before"]), percent(p["after"]), NOTHING) for name, p in result["probes"].items()]
     return Table(
         f"What fine-tuning forgot ({result['masked']:,} held-out masks)",
         ("", "before", "after", "rise, 95 %"),
@@ -88,26 +88,28 @@ def forgetting_table(result: Mapping[str, Any]) -> Table:
 
 def remedies_table(result: Mapping[str, Any]) -> Table:
     """What each way learned, and what it forgot."""
-    probes = list(result["ways"][0]["probes"])
+    first = result["ways"][0]
+    probes = list(first["probes"])
+    loss = number(first["masked_lm"]["before"]["loss"])
+    before = ("before", NOTHING, loss, NOTHING, *(percent(first["probes"][name]["before"]) for name in probes))
     rows = tuple(
         (
             way["way"].replace("-", " "),
             number(way["selection"]),
             number(way["masked_lm"]["after"]["loss"]),
             _rise(way["masked_lm"]),
-            *(number(way["probes"][name]["after"]) for name in probes),
+            *(percent(way["probes"][name]["after"]) for name in probes),
         )
         for way in result["ways"]
     )
-    before = result["ways"][0]["masked_lm"]["before"]["loss"]
     metric = _METRICS[result["metric"]]
     return Table(
         f"Forgetting and two remedies: {result['task']}",
         ("", f"{metric}, selection", "loss at masks", "rise", *probes),
-        rows,
+        (before, *rows),
         (
-            f"Loss at held-out masks before: {number(before)} nats. Lower rate: {result['lower']:g} times that of the "
-            "others. Replay: rows of running text with masks in every batch.",
+            f"Loss in nats, at {first['masked']:,} held-out masks; its rise is paired, token by token. Lower rate: "
+            f"{result['lower']:g} times that of the others. Replay: rows of running text with masks in every batch.",
         ),
     )
 

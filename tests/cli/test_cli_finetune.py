@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from labelled_toy import nearness, saved, sentiment
@@ -81,7 +83,14 @@ def test_a_name_that_is_taken_and_a_resume(place: Path, capsys: pytest.CaptureFi
     assert finetuned(capsys, *words, "--resume", "auto")["first_seed"] == first["first_seed"]
 
 
-def test_what_is_forgotten_of_a_text(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_forgotten_of_a_text(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def probes(threads: int | None, left_out: Callable[[str, str], None]) -> dict[str, Any]:
+        left_out("BLiMP", "No network.")
+        return {"first weight": lambda model: float(model.parameters["token_embeddings"][5, 0])}
+
+    monkeypatch.setattr("mini_bert.assessment.forgetting_probes.forgetting_probes", probes)
     (place / "texts").mkdir()
     for number, example in enumerate(sentiment(80, seed=8).examples):
         (place / "texts" / f"{number:02}.txt").write_text(" ".join([example.text] * 6) + ".\n")
@@ -90,6 +99,10 @@ def test_what_is_forgotten_of_a_text(place: Path, capsys: pytest.CaptureFixture[
     )  # fmt: skip
     assert [way["way"] for way in result["ways"]] == ["plain", "lower-rate", "replay"]
     assert result["ways"][2]["masked_lm"]["after"]["loss"] < result["ways"][0]["masked_lm"]["after"]["loss"]
+    probed = [way["probes"]["first weight"] for way in result["ways"]]
+    given = float(from_pretrained(place / "given").parameters["token_embeddings"][5, 0])
+    assert {probe["before"] for probe in probed} == {given}
+    assert len({probe["after"] for probe in probed} | {given}) == 4
 
 
 WRONG: list[tuple[list[str], str]] = [

@@ -130,12 +130,17 @@ def test_remedies_are_measured_at_masks_that_nobody_learned(experiment, monkeypa
         return ordinary(self, name, seed, recipe)
 
     monkeypatch.setattr(Finetuning, "trial", trial)
-    result = forgetting_and_remedies(made, from_pretrained(made.start), masked_batches())
+    probes = {"first weight": lambda model: float(model.parameters["token_embeddings"][5, 0])}
+    result = forgetting_and_remedies(made, from_pretrained(made.start), masked_batches(), probes=probes)
     assert [one["name"] for one in asked] == ["plain", "lower-rate", "replay"]
     assert asked[1]["recipe"] == (16, pytest.approx(5e-4))
     rises = [way["masked_lm"]["rise"] for way in result["ways"]]
     assert abs(rises[1]) < abs(rises[0])
-    assert len(tables(result)) == 1
+    (table,) = tables(result)
+    assert [row[0] for row in table.rows] == ["before", "plain", "lower rate", "replay"]
+    given = float(from_pretrained(made.start).parameters["token_embeddings"][5, 0])
+    assert table.rows[0][-1] == f"{100 * given:.1f} %"
+    assert table.rows[1][-1] != table.rows[0][-1]
     json.dumps(result)
 
 
