@@ -10,7 +10,7 @@ from mini_bert.errors import DataError, MissingExtraError
 from mini_bert.evaluation.forgetting import Probe
 from mini_bert.model.bert import MiniBERT
 from mini_bert.probing.minimal_pairs import probe_minimal_pairs, sample_of
-from mini_bert.probing.part_of_speech import QUICK, probe_part_of_speech
+from mini_bert.probing.part_of_speech import probe_part_of_speech
 
 PAIRS = 100
 """Of each paradigm of BLiMP."""
