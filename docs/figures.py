@@ -22,7 +22,7 @@ from mini_bert.benchmarks.race.result import RaceResult
 from mini_bert.benchmarks.result import BenchmarkResult
 from mini_bert.config import reference as settings_reference
 from mini_bert.reports import initial_signal, numerics, pages
-from mini_bert.reports.assessment import history_table, seeds_table
+from mini_bert.reports.assessment import assessment_table, history_table, seeds_table
 from mini_bert.reports.history_picture import history_picture
 from mini_bert.reports.progression import progression_of, progression_table
 from mini_bert.reports.study import clock_table, study_block
@@ -46,6 +46,8 @@ WAKING = {
     "waking_t5_faster": "T5's bias, 30 times its rate",
 }
 """Result files of trainings whose attention is watched, and what they are called."""
+LEARNT = ("masked_lm.loss", "masked_lm.top1", "pos", "blimp", "linzen", "sst2")
+"""Headlines in the README."""
 _BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -206,6 +208,12 @@ def reference(whole: bool) -> str:
     return _markdown(parts if whole else [headline])
 
 
+def learnt() -> str:
+    """The figures of the reference model that everybody asks for first, in the README."""
+    path = RESULTS / "reference.json"
+    return assessment_table(pages.read_result(path), LEARNT).markdown() if path.exists() else NOT_RUN
+
+
 def waking() -> str:
     """When attention wakes up."""
     histories = _waking()
@@ -248,6 +256,7 @@ FIGURES: dict[str, Callable[[], str]] = {
     "activation_checkpointing": computed_again,
     "race": race,
     "waking": waking,
+    "learnt": learnt,
     "reference": partial(reference, False),
     "reference_parts": partial(reference, True),
     "reference_curve": reference_curve,

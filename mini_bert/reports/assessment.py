@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from mini_bert.reports.headlines import Headline, headlines
@@ -22,8 +22,13 @@ _NOT_THE_SAME = (
 )
 
 
-def assessment_table(result: Result) -> Table:
-    """A line a figure, its interval, the same network untrained, the best baseline, and a published neighbour."""
+def assessment_table(result: Result, only: Collection[str] | None = None) -> Table:
+    """A line a figure, its interval, the same network untrained, the best baseline, and a published neighbour.
+
+    Args:
+        result: of kind `assessment`.
+        only: keys of the headlines that are shown; None: all.
+    """
     model = result["model"]
     rows, notes = [], []
     for part in result["parts"]:
@@ -31,6 +36,8 @@ def assessment_table(result: Result) -> Table:
             notes.append(f"Not measured: {part['title']}. {part['left_out']}")
             continue
         for line in headlines(part):
+            if only is not None and line.key not in only:
+                continue
             neighbour = NEIGHBOURS.get(line.key)
             name, floor = line.baseline or ("", None)
             rows.append(

@@ -264,6 +264,11 @@ def test_no_figure_is_named_twice_and_neighbours_are_found() -> None:
     assert rows["grammar: BLiMP"].startswith("69.5 %")
 
 
+def test_of_all_figures_only_those_that_are_asked_for() -> None:
+    rows = assessment_table(assessment(), ("blimp", "masked_lm.loss")).rows
+    assert [row[0] for row in rows] == ["hidden pieces: loss", "grammar: BLiMP"]
+
+
 def test_what_was_left_out_is_said() -> None:
     result = assessment()
     result["parts"][0] = {"name": "masked_lm", "title": "hidden pieces", "left_out": "There is no network."}
