@@ -22,7 +22,7 @@ from mini_bert.benchmarks.race.result import RaceResult
 from mini_bert.benchmarks.result import BenchmarkResult
 from mini_bert.config import reference as settings_reference
 from mini_bert.reports import initial_signal, numerics, pages
-from mini_bert.reports.assessment import assessment_table, history_table, seeds_table
+from mini_bert.reports.assessment import assessment_table, history_table, quick_notes, seeds_table
 from mini_bert.reports.history_picture import history_picture
 from mini_bert.reports.progression import progression_of, progression_table
 from mini_bert.reports.study import clock_table, study_block
@@ -190,7 +190,8 @@ def reference_curve() -> str:
         return NOT_RUN
     result = pages.read_result(path)
     picture = "![What it knew after so many steps](reference_curve.svg)\n"
-    return "\n".join([picture, _markdown([progression_table(progression_of(result)), history_table(result)])])
+    hoped = progression_table(progression_of(result), quick_notes(result["assessments"]))
+    return "\n".join([picture, _markdown([hoped, history_table(result)])])
 
 
 def reference_seeds() -> str:

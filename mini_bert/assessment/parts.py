@@ -165,31 +165,38 @@ def _costs(subject: Subject) -> dict[str, Any]:
 PARTS: dict[str, Part] = {
     part.name: part
     for part in (
-        Part("masked_lm", "hidden pieces of held-out text", _masked_lm, text=True, version=3),
+        Part("masked_lm", "hidden pieces of held-out text", _masked_lm, text=True, version=4),
         Part("breakdown", "which hidden pieces", _breakdown, ("ud-ewt",), text=True, in_quick=False),
         Part("perplexity", "pseudo-perplexity", _pseudo_perplexity, text=True),
         Part("attention", "how widely heads look", _attention, text=True, heads=(), version=3),
         Part("efficiency", "what it costs", _efficiency, text=True, heads=(), version=3, hangs_on=_costs),
         Part("pos", "parts of speech", _part_of_speech, ("ud-ewt",), heads=()),
-        Part("blimp", "grammar: BLiMP", _pairs("blimp"), ("blimp",), text=True),
+        Part("blimp", "grammar: BLiMP", _pairs("blimp"), ("blimp",), text=True, version=3),
         Part(
             "agreement",
             "grammar: subject and verb",
             _pairs("linzen", "gulordava"),
             ("agreement-linzen", "agreement-gulordava"),
             text=True,
+            version=4,
+        ),
+        Part(
+            "meaning",
+            "words, analogies, sentences",
+            _meaning,
+            ("wordsim", "analogies", "stsb", "sick"),
+            heads=(),
             version=3,
         ),
-        Part("meaning", "words, analogies, sentences", _meaning, ("wordsim", "analogies", "stsb", "sick"), heads=()),
-        Part("facts", "facts", _facts, ("lama", "pararel")),
-        Part("composition", "composition", _composition, ("sick",), heads=()),
+        Part("facts", "facts", _facts, ("lama", "pararel"), version=3),
+        Part("composition", "composition", _composition, ("sick",), heads=(), version=3),
         Part("bias", "stereotypes", _bias, ("crows-pairs", "winobias")),
         Part("stability", "stability", _stability, ("stsb",)),
-        Part("sst2", "fine-tuning: SST-2", _task("sst2"), ("sst2-glue",), heads=()),
-        Part("cola", "fine-tuning: CoLA", _task("cola"), ("cola",), heads=(), in_quick=False),
-        Part("mrpc", "fine-tuning: MRPC", _task("mrpc"), ("mrpc",), heads=(), in_quick=False),
-        Part("rte", "fine-tuning: RTE", _task("rte"), ("rte",), heads=(), in_quick=False),
-        Part("stsb", "fine-tuning: STS-B", _task("stsb"), ("stsb",), heads=(), in_quick=False),
+        Part("sst2", "fine-tuning: SST-2", _task("sst2"), ("sst2-glue",), heads=(), version=3),
+        Part("cola", "fine-tuning: CoLA", _task("cola"), ("cola",), heads=(), in_quick=False, version=3),
+        Part("mrpc", "fine-tuning: MRPC", _task("mrpc"), ("mrpc",), heads=(), in_quick=False, version=3),
+        Part("rte", "fine-tuning: RTE", _task("rte"), ("rte",), heads=(), in_quick=False, version=3),
+        Part("stsb", "fine-tuning: STS-B", _task("stsb"), ("stsb",), heads=(), in_quick=False, version=3),
     )
 }
 """Every measurement, in the order in which it is made: cheap ones first."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from tyro.conf import Positional, arg
 
 from mini_bert.cli import DONE, code_of_signal
-from mini_bert.cli.models import find_model
+from mini_bert.cli.models import find_model, trained_by
 from mini_bert.cli.options import ConfigOptions, Flag, beginning_from, option, refuse_beside, require_at_least_one
 from mini_bert.cli.results import command, print_result
 from mini_bert.errors import ConfigError
@@ -88,7 +88,7 @@ def finetune(
     folder = find_model(model, "--model")
     given = from_pretrained(folder)
     _refuse_another_shape(config, given.config, folder)
-    text = _text(options, config, given) if config.tasks.masked_lm else None
+    text = _text(config, given, folder) if config.tasks.masked_lm else None
     name, first = config.run.name, config.run.seed
     try:
         experiment = Finetuning(config, given, folder, train, epochs=epochs, replay=text, display=training_display)
@@ -180,14 +180,17 @@ def _sets(task: str, train_file: Path | None, dev_file: Path | None) -> tuple[La
     return train, dev
 
 
-def _text(options: ConfigOptions, config: Config, given: MiniBERT) -> TokenCorpus:
-    """The running text, in the pieces of the model; as much of it is held out as in pre-training."""
+def _text(config: Config, given: MiniBERT, folder: Path) -> TokenCorpus:
+    """The running text, in the pieces of the model; what is held out of it was held out of its pre-training too."""
     from mini_bert.cli.progress import preparation
+    from mini_bert.config.load import load_config
     from mini_bert.config.schema import DataConfig
     from mini_bert.data.tokens import open_tokens
 
-    share = DataConfig().held_out_fraction
-    data = config.data.model_copy(update={"corpus": config.data.corpus[1:], "held_out_fraction": share})
+    recipe = trained_by(folder)
+    learned_from = DataConfig() if recipe is None else load_config([str(recipe)]).data
+    held_out = {name: getattr(learned_from, name) for name in ("held_out_fraction", "held_out_rows")}
+    data = config.data.model_copy(update={"corpus": config.data.corpus[1:], **held_out})
     with preparation() as progress:
         return open_tokens(
             data, config.tokenizer, given.config.vocab_size, tokenizer=given.tokenizer, progress=progress

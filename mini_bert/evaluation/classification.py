@@ -1,7 +1,8 @@
 """How good is a fine-tuned model on labelled texts, beside what needs no model?
 
 Of classes: accuracy, F1 of the second class where there are two, Matthews' correlation, the confusion matrix; beside
-the majority: always naming the most frequent class of the very texts that are scored, which no blind guess can beat.
+what always naming one class reaches: of accuracy and Matthews' correlation the most frequent class of the very texts
+that are scored, of F1 the second class, so that no blind guess can beat it.
 Of scores: Pearson's and Spearman's correlation and the mean squared error; beside the mean of the very scores.
 """
 
@@ -77,12 +78,15 @@ def _of_classes(outputs: NDArray[np.float64], examples: LabelledSet) -> dict[str
     labels, C = examples.labels.astype(np.int64), len(examples.classes)
     confusion = confusion_matrix(labels, outputs.argmax(axis=1), C)
     majority = int(np.bincount(labels, minlength=C).argmax())
-    blind = confusion_matrix(labels, np.full(len(labels), majority), C)
+    blind = _by_confusion(confusion_matrix(labels, np.full(len(labels), majority), C))
+    if C == 2:
+        of_second = _by_confusion(confusion_matrix(labels, np.ones_like(labels), C))
+        blind |= {"f1": of_second["f1"], "f1_interval": of_second["f1_interval"], "f1_class": examples.classes[1]}
     return {
         "loss": float(cross_entropy.forward(outputs, targets=labels)[0]) / len(labels),
         **_by_confusion(confusion),
         "confusion": confusion.tolist(),
-        "majority": {"class": examples.classes[majority], **_by_confusion(blind)},
+        "majority": {"class": examples.classes[majority], **blind},
     }
 
 

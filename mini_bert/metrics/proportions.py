@@ -12,6 +12,9 @@ independent trials that would be as uncertain (Korn and Graubard 1998, Survey Me
 quantile of Student's distribution: a spread that few rows show is itself uncertain.
 
     n_effective = min(n, p (1 − p) / se² · (t(n − 1) / t(R − 1))²)           se from clustered_means.py
+
+Where p is 0 or 1 no row differs from another, and nothing shows how alike the tokens of a row are: n_effective is R
+then, as if they were all alike.
 """
 
 from __future__ import annotations
@@ -51,8 +54,7 @@ def wilson_interval(hits: float, n: float, confidence: float = CONFIDENCE) -> In
 def clustered_wilson_interval(hits: ArrayLike, sizes: ArrayLike, confidence: float = CONFIDENCE) -> Interval:
     """Interval of a proportion over tokens that come in rows: hits [R] and numbers of tokens [R] of each row.
 
-    One row alone counts as one trial. Where the share of hits is the same in all rows, as where every token or none is
-    a hit, they show no spread, and n stays as it is.
+    One row alone counts as one trial, and where every token or none is a hit, each row does.
 
     Raises:
         InvalidInputError: as `clustered_mean`, or a row has more hits than tokens.
@@ -61,8 +63,8 @@ def clustered_wilson_interval(hits: ArrayLike, sizes: ArrayLike, confidence: flo
     p, error, _, tokens, rows = clustered_mean(h, n, confidence)
     if not ((h >= 0) & (h <= n)).all():
         raise InvalidInputError("hits", got="a row with hits outside its size", expected="0 to the row's tokens")
-    if rows == 1:
-        return wilson_interval(p, 1, confidence)
+    if rows == 1 or p in (0, 1):
+        return wilson_interval(p * rows, rows, confidence)
     effective: float = tokens
     if error > 0:
         few_rows = t_quantile(max(tokens - 1, 1), confidence) / t_quantile(rows - 1, confidence)

@@ -7,8 +7,10 @@ said for each relation. An answer is ranked among all pieces, and among the answ
 
     MRR = mean of 1 / rank
 
-The baseline names the relation's most frequent answers, whatever the subject; it is given these frequencies from the
-set itself, so no constant answer does better. A model that beats it knows something of subjects.
+Two baselines need no knowledge. The first names the relation's most frequent answers, whatever the subject; it is given
+these frequencies from the set itself. The second names first what stands in the subject (the language of *Radio Sweden
+International*), and then these: a model that beats the first alone may only copy (Poerner et al. 2020, "E-BERT"). So
+the facts whose answer is no word of the subject are scored once more by themselves.
 
 Over the P ways of ParaRel to ask for one fact (Elazar et al. 2021, "Measuring and improving consistency in pretrained
 language models", section 3): consistency is the share of the P (P − 1) / 2 pairs of ways with the same first candidate;
@@ -25,7 +27,7 @@ from numpy.typing import NDArray
 
 from mini_bert.data.order import evenly_spaced
 from mini_bert.data.task_sets.facts import Fact, Question, Relation, lama_relations, lama_squad, pararel_relations
-from mini_bert.inference.known_words import whole_word_id
+from mini_bert.inference.known_words import whole_word_id, whole_words
 from mini_bert.inference.tokenizer_of import tokenizer_of
 from mini_bert.metrics.clustered_means import clustered_mean
 from mini_bert.metrics.proportions import clustered_wilson_interval, wilson_interval
@@ -52,6 +54,8 @@ class _Asked(NamedTuple):
     """[C] how many facts of the relation each candidate answers, whether these are asked or not"""
     also_true: list[list[int]]
     """ids of the other answers of the same subject"""
+    named: list[list[int]]
+    """ids of the candidates that are words of the subject"""
 
 
 def probe_factual_knowledge(
@@ -128,6 +132,7 @@ def _many_ways(
             one.candidates,
             one.counts,
             [others for others in one.also_true for _ in range(P)],
+            [words for words in one.named for _ in range(P)],
         )
         for one, P in zip(asked, ways, strict=True)
     ]
@@ -188,7 +193,9 @@ def _in_one_piece(
             facts = evenly_spaced(facts, wanted)
         ids = np.array([answers[fact.answer] for fact in facts], np.int64)
         also = [sorted(true[fact.subject] - {int(answer)}) for fact, answer in zip(facts, ids, strict=True)]
-        found.append(_Asked(relation, facts, ids, candidates, counts, also))
+        possible = set(candidates.tolist())
+        named = [sorted(possible & whole_words(tokenizer, fact.subject)) for fact in facts]
+        found.append(_Asked(relation, facts, ids, candidates, counts, also, named))
     return found
 
 
@@ -256,13 +263,25 @@ def _totals(asked: Sequence[_Asked], found: Sequence[ClozeRanks], relations: Seq
     }
     if not asked:
         return total
+    ours = [one.among_all for one in found]
+    majority = [_majority_ranks(one) for one in asked]
+    hidden = [
+        np.array([answer not in words for answer, words in zip(one.answers.tolist(), one.named, strict=True)], bool)
+        for one in asked
+    ]
     ranks = {
-        "model": [one.among_all for one in found],
-        "majority answer": [_majority_ranks(one) for one in asked],
+        "model": ours,
+        "majority answer": majority,
+        "named in the subject, else majority": [_copied_ranks(one) for one in asked],
         "model, among candidates": [one.among_candidates for one in found],
+        "model, answer not in the subject": [one[chosen] for one, chosen in zip(ours, hidden, strict=True)],
+        "majority answer, answer not in the subject": [
+            one[chosen] for one, chosen in zip(majority, hidden, strict=True)
+        ],
     }
-    for by, values in ranks.items():
-        line: dict[str, Any] = {"by": by}
+    for by, of_every_relation in ranks.items():
+        values = [of_relation for of_relation in of_every_relation if len(of_relation)]
+        line: dict[str, Any] = {"by": by, "n": sum(map(len, values))}
         for name, k in (("top1", 1), ("top5", 5)):
             line[name], line[f"{name}_interval"] = _share_of([one <= k for one in values]).values()
         line["mrr"], line["mrr_interval"] = _mean_of([1 / one for one in values]).values()
@@ -270,14 +289,32 @@ def _totals(asked: Sequence[_Asked], found: Sequence[ClozeRanks], relations: Seq
     return total
 
 
-def _majority_ranks(one: _Asked) -> NDArray[np.int64]:
-    """Ranks of the answers in one constant order: by how often a candidate is right, and of equals by its id."""
+def _constant_order(one: _Asked) -> dict[int, int]:
+    """The place of each candidate, from 1: by how often it is right, and of equals by its id."""
     order = one.candidates[np.lexsort((one.candidates, -one.counts))]
-    place = {candidate: rank for rank, candidate in enumerate(order.tolist(), start=1)}
+    return {candidate: rank for rank, candidate in enumerate(order.tolist(), start=1)}
+
+
+def _majority_ranks(one: _Asked) -> NDArray[np.int64]:
+    """Ranks of the answers in the one constant order."""
+    place = _constant_order(one)
     ranks = [
         place[answer] - sum(place[other] < place[answer] for other in others)
         for answer, others in zip(one.answers.tolist(), one.also_true, strict=True)
     ]
+    return np.array(ranks, np.int64)
+
+
+def _copied_ranks(one: _Asked) -> NDArray[np.int64]:
+    """Ranks of the answers where what the subject names comes first, and all else in the constant order."""
+    place, ranks = _constant_order(one), []
+    for answer, others, words in zip(one.answers.tolist(), one.also_true, one.named, strict=True):
+        rivals = [word for word in words if word != answer and word not in others]
+        if answer in words:
+            ranks.append(1 + sum(place[word] < place[answer] for word in rivals))
+        else:
+            before = place[answer] - sum(place[other] < place[answer] for other in others)
+            ranks.append(before + sum(place[word] > place[answer] for word in rivals))
     return np.array(ranks, np.int64)
 
 

@@ -5,7 +5,7 @@ nothing gets 1/2, also where it always sees the same: two words that are both [U
 Sums are rounded once (`math.fsum`), so that the order of the summands makes no difference where there is none.
 
 A masked language model scores by pseudo-likelihood (inference/pseudo_likelihood.py): plain, within words from left to
-right, a piece on average, or of the changed words alone, given all that the two sentences share. Beside it stands what
+right, a piece on average, or of the changed words alone, each given the rest of its sentence. Beside it stands what
 needs no understanding: the sentence with fewer pieces, the one with the more frequent pieces, and a 5-gram.
 
 Sources: Warstadt et al. 2020, "BLiMP"; Salazar et al. 2020; Kauf and Ivanova 2023; Goldberg 2019, "Assessing BERT's
@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from difflib import SequenceMatcher
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -172,14 +173,13 @@ def _outcomes(
     plain, within = log_p[::2], log_p[1::2]
     sentences = [ids for pair in pieces for ids in pair]
     continuation = tokenizer_of(model).continuation
-    changed = [part for pair in pieces for part in changed_words(*pair, continuation)]
+    changed = [places for pair in pieces for places in changed_words(*pair, continuation)]
     scores: dict[str, list[float]] = {
         "pll": [math.fsum(values) for values in plain],
         "pll_within_word": [math.fsum(values) for values in within],
         "pll_mean": [math.fsum(values) / max(len(values), 1) for values in plain],
         "changed": [
-            math.fsum(values[part]) if part.stop > part.start else math.nan
-            for values, part in zip(within, changed, strict=True)
+            math.fsum(values[places]) if places else math.nan for values, places in zip(within, changed, strict=True)
         ],
         "shorter": [-float(len(ids)) for ids in sentences],
     }
@@ -198,26 +198,43 @@ def _outcome(scores: Floats) -> Floats:
     return np.where(np.isnan(good) | np.isnan(bad), np.nan, outcome)
 
 
-def changed_words(good: Sequence[int], bad: Sequence[int], continuation: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Where two rows differ: the places left of each without the whole words with which both begin, and both end.
+def changed_words(
+    good: Sequence[int], bad: Sequence[int], continuation: NDArray[np.bool_]
+) -> tuple[list[int], list[int]]:
+    """Where two rows differ: the places, in each, of the words that the other does not share in the same order.
+
+    Words are aligned as `difflib` does, between those with which both begin and both end.
 
     Args:
         good: ids of one sentence.
         bad: ids of the other.
         continuation: [V] whether a piece goes on with a word.
     """
-    shorter = min(len(good), len(bad))
-    start = next((i for i in range(shorter) if good[i] != bad[i]), shorter)
-    same_end = next((i for i in range(shorter - start) if good[-1 - i] != bad[-1 - i]), shorter - start)
+    places_of_good, places_of_bad = (_words(ids, continuation) for ids in (good, bad))
+    first = [tuple(good[place] for place in word) for word in places_of_good]
+    second = [tuple(bad[place] for place in word) for word in places_of_bad]
+    shorter = min(len(first), len(second))
+    start = next((i for i in range(shorter) if first[i] != second[i]), shorter)
+    end = next((i for i in range(shorter - start) if first[-1 - i] != second[-1 - i]), shorter - start)
+    between = (row[start : len(row) - end] for row in (first, second))
+    of_good: list[int] = []
+    of_bad: list[int] = []
+    for what, i, j, k, m in SequenceMatcher(None, *between, autojunk=False).get_opcodes():
+        if what != "equal":
+            of_good += chain.from_iterable(places_of_good[start + i : start + j])
+            of_bad += chain.from_iterable(places_of_bad[start + k : start + m])
+    return of_good, of_bad
 
-    def inside_a_word(place: int, ids: Sequence[int]) -> bool:
-        return 0 < place < len(ids) and bool(continuation[ids[place]])
 
-    while inside_a_word(start, good) or inside_a_word(start, bad):
-        start -= 1
-    while same_end and inside_a_word(len(good) - same_end, good):
-        same_end -= 1
-    return slice(start, len(good) - same_end), slice(start, len(bad) - same_end)
+def _words(ids: Sequence[int], continuation: NDArray[np.bool_]) -> list[list[int]]:
+    """The places of each word's pieces; a row that begins within a word begins with the rest of it."""
+    words: list[list[int]] = []
+    for place, piece in enumerate(ids):
+        if words and continuation[piece]:
+            words[-1].append(place)
+        else:
+            words.append([place])
+    return words
 
 
 def _of_set(name: str, pairs: Sequence[MinimalPair], outcomes: Mapping[str, Floats]) -> dict[str, Any]:

@@ -5,12 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from mini_bert.assessment.fine_tuned import QUICK_EXAMPLES
+from mini_bert.probing.part_of_speech import QUICK
 from mini_bert.reports.headlines import Headline, headlines
 from mini_bert.reports.neighbours import NEIGHBOURS
 from mini_bert.reports.quantities import duration, figures, percent, signed, size, within
 from mini_bert.reports.table import NOTHING, Table
 
 Result = Mapping[str, Any]
+QUICK_NOTE = (
+    "Quick: parts of the sets, so intervals are wide; and what learns, learns from little and reaches less than whole: "
+    f"the probe of parts of speech from {QUICK} sentences, a fine-tuning from {QUICK_EXAMPLES} texts."
+)
 _HARDLY_KNOWN = 0.01
 """Share of a held-out text that may stand in the training text without a word: there are quotations everywhere."""
 
@@ -57,11 +63,12 @@ def assessment_table(result: Result, only: Collection[str] | None = None) -> Tab
         f"peak memory {size(result['peak_memory_bytes'])}."
     )
     notes.append(
-        "Published neighbours have other sizes, data and often another test set. --only PART shows a part whole."
+        "Published neighbours have other sizes, data and often another test set. --only PART shows a part whole. Of a "
+        "fine-tuning, 'untrained' is the same network from random weights, taught the task alone."
     )
-    title = f"What {model['name']} has learnt" + (
-        " (quick: parts of the sets, wide intervals)" if result["quick"] else ""
-    )
+    if result["quick"]:
+        notes.append(QUICK_NOTE)
+    title = f"What {model['name']} has learnt" + (" (quick)" if result["quick"] else "")
     columns = ("", "model", "untrained", "without a model", "a published neighbour")
     return Table(title, columns, tuple(rows), tuple(notes), left=(0, 3, 4))
 
@@ -82,7 +89,7 @@ def comparison_table(result: Result) -> Table:
     facts = "; ".join(f"{a['model']['name']}: {a['model']['parameters']:,} parameters" for a in assessments)
     return Table(
         " beside ".join(names),
-        ("", *names, *(["difference"] if len(names) == 2 else [])),
+        ("", *names, *(["second − first"] if len(names) == 2 else [])),
         tuple(rows),
         (
             facts,
@@ -106,7 +113,7 @@ def history_table(result: Result) -> Table:
         f"What {assessments[-1]['model']['name']} has learnt after so many steps",
         ("", *(f"{step:,}" for step in steps), "without a model"),
         tuple(rows),
-        ("Step 0 is the model before it has learned anything.",) if 0 in steps else (),
+        (*(("Step 0 is the model before it has learned anything.",) if 0 in steps else ()), *quick_notes(assessments)),
         left=(0, len(steps) + 1),
     )
 
@@ -124,8 +131,16 @@ def seeds_table(results: Sequence[Result]) -> Table:
         ]
         rows.append((what, *cells))
     return Table(
-        f"{len(results)} seeds: mean (lowest … highest)", ("", *(f"{step:,} steps" for step in steps)), tuple(rows)
+        f"{len(results)} seeds: mean (lowest … highest)",
+        ("", *(f"{step:,} steps" for step in steps)),
+        tuple(rows),
+        quick_notes([assessment for result in results for assessment in result["assessments"]]),
     )
+
+
+def quick_notes(assessments: Sequence[Result]) -> tuple[str, ...]:
+    """What is to be said of a table in which quick assessments stand."""
+    return (QUICK_NOTE,) if any(assessment["quick"] for assessment in assessments) else ()
 
 
 def _range_of(lines: Sequence[Headline]) -> str:

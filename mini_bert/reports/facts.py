@@ -1,12 +1,15 @@
-"""What a model knows of the world, as tables: LAMA and ParaRel beside the majority answer."""
+"""What a model knows of the world, as tables: LAMA and ParaRel beside answers that need no knowledge."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mini_bert.reports.quantities import number, percent, within
 from mini_bert.reports.table import NOTHING, Table
+
+LAMA, LAMA_RELATIONS = "LAMA T-REx", 41
+"""The set, and how many relations it has as published (Petroni et al. 2019, table 1)."""
 
 
 def facts_tables(result: Mapping[str, Any]) -> list[Table]:
@@ -15,7 +18,7 @@ def facts_tables(result: Mapping[str, Any]) -> list[Table]:
     rows = tuple(
         (
             one["set"],
-            f"{one['n']:,} of {one['facts']:,}",
+            f"{line['n']:,} of {one['facts']:,}",
             line["by"],
             within(line["top1"], line["top1_interval"], 1, 100, " %"),
             within(line["top5"], line["top5_interval"], 1, 100, " %"),
@@ -33,7 +36,9 @@ def facts_tables(result: Mapping[str, Any]) -> list[Table]:
                 "Asked are facts whose answer is one piece: "
                 + ", ".join(f"{one['set']} {one['one_piece']:,} of {one['facts']:,}" for one in sets if one["n"])
                 + ".",
-                "Majority answer: the relation's most frequent answers, whatever the subject.",
+                "Majority answer: the relation's most frequent answers, whatever the subject. Named in the subject: "
+                "first the candidates that are words of it, which copies and knows nothing.",
+                *_of_all(sets),
                 "Among candidates: only the answers that the relation has in the set can be named.",
                 "What else is true of the subject is left out of the ranking; ties count against the answer.",
             ),
@@ -42,6 +47,12 @@ def facts_tables(result: Mapping[str, Any]) -> list[Table]:
     ]
     tables += [_consistency(one) for one in sets if one.get("consistency", {}).get("value") is not None]
     return [*tables, *(_relations(one) for one in sets if len(one["relations"]) > 1)]
+
+
+def _of_all(sets: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How much of LAMA's own set is at hand."""
+    number = next((len(one["relations"]) for one in sets if one["set"] == LAMA), LAMA_RELATIONS)
+    return [f"{LAMA}: {number} of its {LAMA_RELATIONS} relations."] if number < LAMA_RELATIONS else []
 
 
 def _consistency(one: Mapping[str, Any]) -> Table:

@@ -34,7 +34,10 @@ def labelled_table(result: Mapping[str, Any], title: str = "Labelled texts") -> 
     loss = ("loss", number(result["loss"], 4), number(blind.get("loss"), 4) if "loss" in blind else NOTHING)
     notes = []
     if result["classes"]:
-        notes.append(f"Blind: always '{blind['class']}', the most frequent of these very texts.")
+        of_f1 = (
+            f"; of F1, always '{blind['f1_class']}'" if blind.get("f1_class", blind["class"]) != blind["class"] else ""
+        )
+        notes.append(f"Blind: always '{blind['class']}', the most frequent of these very texts{of_f1}.")
         for name, line in zip(result["classes"], result["confusion"], strict=True):
             called = ", ".join(f"{n:,} {other}" for n, other in zip(line, result["classes"], strict=True))
             notes.append(f"{name}: called {called}.")
@@ -117,9 +120,10 @@ def remedies_table(result: Mapping[str, Any]) -> Table:
 def _arms(result: Mapping[str, Any]) -> Table:
     first, rows, strong = result["first_seed"], [], 0
     blind = first.get("majority") or first["mean"]
+    always = blind.get("f1_class", blind.get("class")) if result["metric"] == "f1" else blind.get("class")
     rows.append(
         (
-            f"always '{blind['class']}'" if "class" in blind else "always the mean",
+            f"always '{always}'" if always else "always the mean",
             number(blind[result["metric"]]),
             *[NOTHING] * 4,
         )

@@ -170,8 +170,10 @@ def _words(one: Result) -> Headline:
 def _analogies(measured: Result) -> Headline:
     whole = next(group for group in measured["groups"] if group["group"] == "all")
     of = {score["by"]: score for score in whole["accuracy"]}
-    ours, untrained = of["3CosAdd"], of["untrained, 3CosAdd"]["value"]
-    return Headline("analogies", "analogies, 3CosAdd", ours["value"], ours["interval"], untrained)
+    ours, untrained, floor = of["3CosAdd"], of["untrained, 3CosAdd"]["value"], of["nearest to c"]["value"]
+    return Headline(
+        "analogies", "analogies, 3CosAdd", ours["value"], ours["interval"], untrained, ("nearest to c", floor)
+    )
 
 
 def _sentences(one: Result) -> Headline:
@@ -187,14 +189,14 @@ def _sentences(one: Result) -> Headline:
 def _facts(name: str, result: Result) -> Iterator[Headline]:
     for one in result["sets"]:
         of = {score["by"]: score for score in one["scores"]}
-        floor = ("majority answer", of["majority answer"]["top1"])
+        floors = ((by, of[by]["top1"]) for by in ("majority answer", "named in the subject, else majority"))
         yield Headline(
             f"{name}.{one['set']}",
             f"facts: {one['set']}",
             of["model"]["top1"],
             of["model"]["top1_interval"],
             None,
-            floor,
+            _highest(floors),
         )
         if "consistency" in one:
             consistency = one["consistency"]
@@ -246,7 +248,7 @@ def _finetuning(name: str, result: Result) -> Iterator[Headline]:
     ours, unit = arms["model"], _METRICS.get(result["metric"], "")
     scratch = arms.get("from scratch")
     blind = result["first_seed"].get("majority")
-    floors = [] if blind is None else [("commonest class", blind[result["metric"]])]
+    floors = [] if blind is None else [("always one class", blind[result["metric"]])]
     if "score" in result["bag_of_words"]:
         floors.append(("bag of words", result["bag_of_words"]["score"]))
     floor = _highest(floors)

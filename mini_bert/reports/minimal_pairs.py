@@ -84,9 +84,9 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
     if "kneser_ney" not in found["total"]:
         notes.append("No text to count n-grams in: --corpus names one.")
     changed = found["total"]["changed"]
-    if changed is None or changed["n"] < found["n"]:
-        known = 0 if changed is None else changed["n"]
+    known = 0 if changed is None else changed["n"]
+    if longer := found["n"] - found["identical"] - known:
         notes.append(
-            f"Both sentences have words of their own in {known:,} pairs; in the others one only has a word more."
+            f"Both sentences have words of their own in {known:,} pairs; in {longer:,}, one only has words more."
         )
     return notes

@@ -15,7 +15,10 @@ class Neighbour(NamedTuple):
 
 NEIGHBOURS: dict[str, Neighbour] = {
     "masked_lm.top1": Neighbour(
-        "37.2 %", "BERT-Small after 50,000 steps of 256, on training batches", "keras-hub #173"
+        "37.2 %", "BERT-Small after 50,000 steps of 256, an early run, on training batches", "keras-hub #173"
+    ),
+    "masked_lm.perplexity": Neighbour(
+        "about 4", "BERT-Base, held-out text, another vocabulary", "google-research/bert #90"
     ),
     "blimp": Neighbour("69.5 %", "RoBERTa-base on 10 M words, mean of 12 phenomena; as here about 64 %", "BabyLM 2023"),
     "sst2": Neighbour("85.9 %", "BERT-Mini, test set, 3.3 billion words", "google-research/bert"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mini_bert.reports.headlines import headlines
@@ -41,12 +41,13 @@ def progression_of(history: Mapping[str, Any]) -> dict[int, dict[str, float | No
     }
 
 
-def progression_table(measured: Mapping[int, Mapping[str, float | None]]) -> Table:
+def progression_table(measured: Mapping[int, Mapping[str, float | None]], notes: Sequence[str] = ()) -> Table:
     """Hoped-for and measured values by number of steps.
 
     Args:
         measured: steps → metric → value: `accuracy`, `part_of_speech` and `sst2` as shares, `perplexity`. What is
             missing is shown as not measured; steps that nobody hoped for get a line of their own.
+        notes: what is to be said of how it was measured.
     """
     all_steps = sorted({*_HOPED, *measured})
     rows = []
@@ -59,4 +60,4 @@ def progression_table(measured: Mapping[int, Mapping[str, float | None]]) -> Tab
         rows.append(tuple(row))
     columns = ["", *(text for name in _METRICS.values() for text in (f"{name}, hoped", "measured"))]
     strong = tuple(i for i, steps in enumerate(all_steps) if steps in measured and steps)
-    return Table("Hoped for and measured", tuple(columns), tuple(rows), (_CONTRADICTION,), strong=strong)
+    return Table("Hoped for and measured", tuple(columns), tuple(rows), (*notes, _CONTRADICTION), strong=strong)

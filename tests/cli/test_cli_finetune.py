@@ -12,6 +12,7 @@ from labelled_toy import nearness, saved, sentiment
 
 from mini_bert.cli import main
 from mini_bert.data.task_sets.labelled import LabelledSet
+from mini_bert.errors import DataError
 from mini_bert.model.pretrained import from_pretrained
 
 FAST = ["--model", "given", "--epochs", "1", "--seeds", "1", "--run.threads", "1", "--train.batch-size", "16"]
@@ -103,6 +104,24 @@ def test_what_is_forgotten_of_a_text(
     given = float(from_pretrained(place / "given").parameters["token_embeddings"][5, 0])
     assert {probe["before"] for probe in probed} == {given}
     assert len({probe["after"] for probe in probed} | {given}) == 4
+
+
+def test_what_is_held_out_of_a_text_is_what_pre_training_held_out(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def no_tokens(data: Any, *others: Any, **options: Any) -> None:
+        asked.append(data)
+        raise DataError("corpus", got="enough", expected="no more")
+
+    monkeypatch.setattr("mini_bert.data.tokens.open_tokens", no_tokens)
+    words = ["finetune", "mine", *FAST, "--train-file", "train.tsv", "--forgetting", "--corpus", "x.txt"]
+    assert main(words) == 2
+    (place / "given" / "config.yaml").write_text("data: {held_out_fraction: 0.25, held_out_rows: 77}")
+    assert main(words) == 2
+    assert [(data.held_out_fraction, data.held_out_rows) for data in asked] == [(0.02, 1024), (0.25, 77)]
+    assert asked[0].corpus == ("x.txt",)
 
 
 WRONG: list[tuple[list[str], str]] = [

@@ -18,6 +18,7 @@ from mini_bert.evaluation.error_patterns import error_patterns, has_negation, wo
 from mini_bert.evaluation.forgetting import measure_catastrophic_forgetting, with_old_head
 from mini_bert.evaluation.masked_lm import evaluate_masked_lm
 from mini_bert.evaluation.task_file import evaluate_task_file
+from mini_bert.reports.finetuning import labelled_table
 from mini_bert.reports.pages import tables
 
 
@@ -60,6 +61,20 @@ def test_the_majority_is_beside_the_model_and_worth_nothing_to_matthews() -> Non
     assert found["majority"]["class"] == "a"
     assert found["majority"]["accuracy"] == (labels == 0).mean()
     assert found["majority"]["matthews"] == 0.0
+
+
+def test_no_blind_guess_beats_the_floor_of_f1() -> None:
+    """Where the second class is the rarer one, naming the commonest has an F1 of 0, and naming the second more."""
+    examples = sentiment(60)
+    few = examples._replace(examples=tuple(one for n, one in enumerate(examples.examples) if one.label == 0 or n % 3))
+    second = few.labels.mean()
+    assert second < 0.5
+    blind = scores(outputs_for(few), few)["majority"]
+    assert (blind["class"], blind["f1_class"]) == few.classes
+    assert blind["f1"] == pytest.approx(2 * second / (1 + second))
+    assert blind["accuracy"] == pytest.approx(1 - second)
+    table = labelled_table(scores(outputs_for(few), few))
+    assert f"of F1, always '{few.classes[1]}'" in table.notes[0]
 
 
 @pytest.mark.reference

@@ -168,8 +168,8 @@ def test_clustered_wilson_of_copied_tokens_sees_the_copies():
 
 
 def test_clustered_wilson_at_the_edges():
-    assert clustered_wilson_interval([0, 0], [5, 5]) == wilson_interval(0, 10)
-    assert clustered_wilson_interval([5, 5], [5, 5]) == wilson_interval(10, 10)
+    assert clustered_wilson_interval([0, 0], [5, 5]) == wilson_interval(0, 2)
+    assert clustered_wilson_interval([5, 5, 9], [5, 5, 9]) == wilson_interval(3, 3)
     assert clustered_wilson_interval([3], [4]) == wilson_interval(0.75, 1)
     with pytest.raises(InvalidInputError, match="hits"):
         clustered_wilson_interval([3, 6], [4, 5])

@@ -28,6 +28,9 @@ CAPITALS = Relation(
         Fact("Norway", "Oslo"),
         Fact("Norway", "Paris"),
         Fact("Peru", "Lima"),
+        Fact("the man of Rome", "Rome"),
+        Fact("Paris and Oslo", "Oslo"),
+        Fact("the king of Paris and Oslo", "Rome"),
         Fact("the queen", "Rome"),
     ),
 )
@@ -62,7 +65,7 @@ def test_ranks_agree_with_one_sentence_at_a_time():
     model = worded_bert()
     result = probe_factual_knowledge(model, lama=[CAPITALS, HOMES], squad=SQUAD, pararel=[CAPITALS, HOMES, LONELY])
     lama, squad, pararel = result["sets"]
-    ranks, among, constant = [], [], []
+    ranks, among, constant, copied, hidden = [], [], [], [], []
     for relation in (CAPITALS, HOMES):
         asked = known(model, relation)
         candidates = {answer for _, answer in asked}
@@ -74,16 +77,29 @@ def test_ranks_agree_with_one_sentence_at_a_time():
             among.append(rank(values, answer, candidates, also))
             order = sorted(candidates, key=lambda c: (-counts[c], c))  # one constant list of answers
             constant.append(1 + sum(order.index(c) < order.index(answer) for c in candidates - also))
+            words = fact.subject.lower().split()
+            named = [c for c in order if model.tokenizer.vocabulary[c] in words]
+            copying = [*named, *(c for c in order if c not in named)]
+            copied.append(1 + sum(copying.index(c) < copying.index(answer) for c in candidates - also))
+            hidden.append(answer not in named)
     for set_ in (lama, pararel):
-        assert (set_["n"], set_["one_piece"]) == (8, 8)
+        assert (set_["n"], set_["one_piece"]) == (11, 11)
         by = {line["by"]: line for line in set_["scores"]}
-        for name, values in (("model", ranks), ("model, among candidates", among), ("majority answer", constant)):
+        for name, values in (
+            ("model", ranks),
+            ("model, among candidates", among),
+            ("majority answer", constant),
+            ("named in the subject, else majority", copied),
+            ("model, answer not in the subject", [r for r, alone in zip(ranks, hidden, strict=True) if alone]),
+            ("majority answer, answer not in the subject", [r for r, h in zip(constant, hidden, strict=True) if h]),
+        ):
+            assert by[name]["n"] == len(values)
             assert by[name]["top1"] == pytest.approx(np.mean([r == 1 for r in values]))
             assert by[name]["top5"] == pytest.approx(np.mean([r <= 5 for r in values]))
             assert by[name]["mrr"] == pytest.approx(np.mean([1 / r for r in values]))
     assert (squad["n"], squad["facts"]) == (2, 3)
-    assert (lama["facts"], pararel["facts"]) == (9, 10)
-    assert [line["n"] for line in pararel["relations"]] == [6, 2, 0]
+    assert (lama["facts"], pararel["facts"]) == (12, 13)
+    assert [line["n"] for line in pararel["relations"]] == [9, 2, 0]
     assert len(tables(result)) == 4
 
 

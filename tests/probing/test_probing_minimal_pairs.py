@@ -120,7 +120,7 @@ def test_changed_words_are_whole_words() -> None:
     def changed(good: str, bad: str) -> tuple[list[int], list[int]]:
         rows = [TOKENIZER.encode_ids(text) for text in (good, bad)]
         parts = changed_words(*rows, flags)
-        return tuple(row[part] for row, part in zip(rows, parts, strict=True))
+        return tuple([row[place] for place in places] for row, places in zip(rows, parts, strict=True))
 
     assert changed("e a f", "e b f") == ([5], [6])
     assert changed("e acd f", "e ac f") == ([5, 7, 8], [5, 7])
@@ -128,7 +128,9 @@ def test_changed_words_are_whole_words() -> None:
     assert changed("e a", "e ac") == ([5], [5, 7])
     assert changed("e a f", "e f") == ([5], [])
     assert changed("e e e", "e e") == ([9], [])
-    assert changed("a b", "b a") == ([5, 6], [6, 5])
+    assert changed("a e f b", "b e f a") == ([5, 6], [6, 5])
+    assert changed("a e bc f a", "b e bc f f") == ([5, 5], [6, 10])
+    assert changed("a e bc f", "e ac f f") == ([5, 6, 7], [5, 7, 10])
     assert changed("a", "a") == ([], [])
     assert changed("cd a", "a") == ([1], [])
 

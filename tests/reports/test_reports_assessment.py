@@ -129,7 +129,12 @@ RESULTS: dict[str, dict[str, Any]] = {
             },
             {
                 "kind": "analogies",
-                "groups": [{"group": "all", "accuracy": [by("3CosAdd", 0.05), by("untrained, 3CosAdd", 0.0)]}],
+                "groups": [
+                    {
+                        "group": "all",
+                        "accuracy": [by("3CosAdd", 0.05), by("nearest to c", 0.03), by("untrained, 3CosAdd", 0.0)],
+                    }
+                ],
             },
             {
                 "kind": "sentence_similarity",
@@ -159,6 +164,7 @@ RESULTS: dict[str, dict[str, Any]] = {
                 "scores": [
                     {"by": "model", "top1": 0.1, "top1_interval": [0.08, 0.12]},
                     {"by": "majority answer", "top1": 0.3},
+                    {"by": "named in the subject, else majority", "top1": 0.35},
                 ],
                 "consistency": {"value": 0.4, "interval": [0.3, 0.5]},
             }
@@ -239,9 +245,9 @@ ROWS = {
     "grammar: BLiMP": ("60.0 ± 3.0 %", "—", "55.0 % 5-gram"),
     "agreement: Linzen": ("80.0 ± 3.0 %", "—", "50.0 % chance"),
     "words: MEN-3000": ("0.30 ± 0.10", "0.01", "0.16 letters in common"),
-    "analogies, 3CosAdd": ("5.0 ± 10.0 %", "0.0 %", "—"),
+    "analogies, 3CosAdd": ("5.0 ± 10.0 %", "0.0 %", "3.0 % nearest to c"),
     "sentences: STS-B test, mean, layer 2": ("0.50 ± 0.10", "0.45", "0.55 words in common"),
-    "facts: ParaRel": ("10.0 ± 2.0 %", "—", "30.0 % majority answer"),
+    "facts: ParaRel": ("10.0 ± 2.0 %", "—", "35.0 % named in the subject, else majority"),
     "facts: same answer if asked anew": ("40.0 ± 10.0 %", "—", "—"),
     "composition: negation": ("80.0 ± 3.0 %", "20.0 %", "50.0 % words in common"),
     "stereotypes: WinoBias": ("55.0 ± 5.0 %", "—", "50.0 % no preference"),
@@ -312,7 +318,7 @@ def test_two_models_side_by_side() -> None:
     other["parts"] = [part for part in other["parts"] if part["name"] != "pos"]
     table = comparison_table({"kind": "comparison", "assessments": [assessment(), other]})
     rows = {row[0]: row[1:] for row in table.rows}
-    assert table.columns == ("", "mine", "other", "difference")
+    assert table.columns == ("", "mine", "other", "second − first")
     assert rows["grammar: BLiMP"] == ("60.0 ± 3.0 %", "65.0 ± 3.0 %", "+5.0")
     assert rows["hidden pieces: loss"] == ("4.00 ± 0.10", "4.00 ± 0.10", "+0.00")
     assert rows["parts of speech, best layer"] == ("90.0 ± 3.0 %", "—", "—")
@@ -339,7 +345,7 @@ def test_the_best_floor_stands_there() -> None:
     """A model beneath the commonest class shows nothing, however far above a bag of words."""
     rte = {**RESULTS["sst2"], "task": "rte", "bag_of_words": {"score": 0.5}}
     (row,) = (row for row in assessment_table(assessment(rte=rte)).rows if "rte" in row[0])
-    assert row[3] == "51.0 % commonest class"
+    assert row[3] == "51.0 % always one class"
 
 
 def test_one_model_after_more_and_more_steps() -> None:
@@ -362,3 +368,13 @@ def test_several_seeds_after_the_same_steps() -> None:
     assert table.columns == ("", "0 steps", "100 steps")
     rows = {row[0]: row[1:] for row in table.rows}
     assert rows["grammar: BLiMP"] == ("49.0 % (47.0 … 50.0)", "58.0 % (55.0 … 60.0)")
+    assert table.notes == ()
+
+
+def test_quick_figures_are_called_so_in_every_table() -> None:
+    quick = {**assessment(), "quick": True}
+    history = {"kind": "history", "steps": [100], "assessments": [quick]}
+    for table in (assessment_table(quick), tables(history)[0], seeds_table([history])):
+        (note,) = (note for note in table.notes if "less than whole" in note)
+        assert "300 sentences" in note
+        assert "500 texts" in note
