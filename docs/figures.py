@@ -209,6 +209,12 @@ def reference(whole: bool) -> str:
     return _markdown(parts if whole else [headline])
 
 
+def reference_aside(what: str, numbers: slice) -> str:
+    """Some tables of one more measurement of the reference model."""
+    path = RESULTS / f"reference_{what}.json"
+    return _markdown(_tables(path.stem)[numbers]) if path.exists() else NOT_RUN
+
+
 def learnt() -> str:
     """The figures of the reference model that everybody asks for first, in the README."""
     path = RESULTS / "reference.json"
@@ -262,6 +268,9 @@ FIGURES: dict[str, Callable[[], str]] = {
     "reference_parts": partial(reference, True),
     "reference_curve": reference_curve,
     "reference_seeds": reference_seeds,
+    "reference_grid": partial(reference_aside, "grid", slice(2)),
+    "reference_forgetting": partial(reference_aside, "forgetting", slice(1)),
+    "reference_transfer": partial(reference_aside, "transfer", slice(1)),
     **{f"study_{name}": partial(studied, name) for name in study_names()},
     **{f"clock_{name}": partial(clocked, name) for name in study_names()},
     "demo_run": lambda: learned("demo"),

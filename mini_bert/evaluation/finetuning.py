@@ -249,10 +249,11 @@ def finetune_task(
     if from_scratch:
         rates = [Recipe(recipe.batch_size, lr) for lr in RATES_FROM_SCRATCH]
         best, _ = experiment.best_of("scratch", rates, seeds[0], from_scratch=True, replay=False)
-        trials = [
+        others = [
             experiment.trial(f"scratch-seed-{seed}", seed, best.recipe, from_scratch=True, replay=False)
-            for seed in seeds
+            for seed in seeds[1:]
         ]
+        trials = [best, *others]  # the best of the rates was trained with the first seed
         arms.append(_arm("from scratch", experiment, dev, trials))
     for arm in arms[1:]:
         ours = [trial["score"] for trial in arms[0]["trials"]]

@@ -89,6 +89,7 @@ def test_arms_and_floors_stand_beside_the_model(experiment, tmp_path: Path) -> N
     other = saved(tmp_path / "other", seed=4, heads=("classifier",))
     result = finetune_task(experiment(), sentiment(60, seed=7), (0, 1), from_scratch=True, transfer=str(other))
     assert [arm["name"] for arm in result["arms"]] == ["model", "after another task", "from scratch"]
+    assert [[trial["seed"] for trial in arm["trials"]] for arm in result["arms"]] == [[0, 1]] * 3
     for arm in result["arms"]:
         values = [trial["score"] for trial in arm["trials"]]
         assert arm["mean"] == pytest.approx(np.mean(values))
