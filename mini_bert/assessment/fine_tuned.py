@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 from mini_bert.assessment.subject import Subject
@@ -17,31 +19,30 @@ QUICK_EXAMPLES = 500
 def fine_tuned(subject: Subject, task: str) -> dict[str, Any]:
     """Fine-tune by the preset `training/finetuning`, with three seeds, beside random weights and a bag of words.
 
-    A quick look learns from 500 examples for one epoch, with one seed. The runs lie in the cache, and go on where they
-    were stopped.
+    A quick look learns from 500 examples for one epoch, with one seed. The runs lie in the cache under a name that says
+    what is learned, from what and how, and go on where they were stopped; to measure again is to learn again.
 
     Raises:
         Interrupted: a signal ended one of the runs; all is saved.
         DataError: the task's files are not to be had.
     """
     quick = subject.quick
-    train = load_task(task)
+    train = load_task(task).sample(QUICK_EXAMPLES if quick else None)
     dev = load_task(task, "dev")
-    settings = {
+    epochs = 1 if quick else EPOCHS
+    settings: dict[str, Any] = {
         "data.corpus": (task,),
         "tasks.masked_lm": 0.0,
         "tasks.classification": 1.0,
-        "run.name": f"{task}{'-quick' if quick else ''}",
-        "run.directory": str(cache_home() / "assessments" / subject.sha256[:32] / "runs"),
-        "run.resume": "auto",
-        "run.threads": subject.threads,
     }
-    experiment = Finetuning(
-        load_config(["training/finetuning"], settings),
-        subject.model,
-        subject.folder,
-        train.sample(QUICK_EXAMPLES if quick else None),
-        epochs=1 if quick else EPOCHS,
-    )
+    recipe = load_config(["training/finetuning"], settings)
+    runs = cache_home() / "assessments" / subject.sha256[:32] / "runs"
+    learned = [recipe.model_dump(mode="json"), train.sha256, epochs, str(subject.folder)]
+    name = f"{task}-{hashlib.sha256(json.dumps(learned).encode()).hexdigest()[:12]}"
+    if subject.again:
+        name += f"-{1 + len(list(runs.glob(f'{name}-seed-*')))}"
+    run = {"name": name, "directory": str(runs), "resume": "auto", "threads": subject.threads}
+    recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update=run)})
+    experiment = Finetuning(recipe, subject.model, subject.folder, train, epochs=epochs)
     subject.told(f"fine-tuning: {task}", 0, 0)
     return finetune_task(experiment, dev, SEEDS[:1] if quick else SEEDS, from_scratch=not quick)

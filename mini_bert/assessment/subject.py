@@ -40,6 +40,8 @@ class Subject:
     threads: int | None = None
     has_text: bool = True
     """Whether there is a text to score it on."""
+    again: bool = False
+    """Whether also what is known is measured."""
 
     @cached_property
     def tokens(self) -> TokenCorpus:

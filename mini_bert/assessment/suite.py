@@ -9,9 +9,10 @@ from typing import Any
 from mini_bert.assessment.kept_results import KeptResults
 from mini_bert.assessment.parts import PARTS, Part
 from mini_bert.assessment.subject import Subject
-from mini_bert.errors import DataError, InvalidInputError, MissingExtraError, nearest
+from mini_bert.errors import DataError, InvalidInputError, MissingExtraError, NonFiniteError, nearest
 from mini_bert.machine import peak_bytes
 
+_LEFT_OUT = (DataError, InvalidInputError, MissingExtraError, NonFiniteError)
 Done = Callable[[str, float], None]
 """Told the title of a part that is done, and the seconds that it took."""
 
@@ -32,18 +33,17 @@ def assess(
     subject: Subject,
     parts: Collection[Part],
     *,
-    again: bool = False,
     done: Done = lambda title, seconds: None,
 ) -> dict[str, Any]:
-    """Measure every part, or take it from what was kept.
+    """Measure every part, or take it from what was kept, unless `subject.again`.
 
-    A part whose data are not to be had, that needs an extra which is not installed, or a head which the model does not
-    have, is left out and says why; everything else that fails, fails.
+    A part whose data are not to be had, that needs an extra which is not installed, a head which the model does not
+    have, or a vocabulary that knows its words, or that overflows, is left out and says why; everything else that fails,
+    fails.
 
     Args:
         subject: whom.
         parts: which, in their order.
-        again: measure also what is known.
         done: told of each part that was measured.
 
     Returns:
@@ -59,14 +59,14 @@ def assess(
         start = time.perf_counter()
         try:
             measurement = _measurement(subject, part)
-            result = None if again else kept.read(measurement)
+            result = None if subject.again else kept.read(measurement)
             if result is None:
                 measured = part.measure(subject)
                 seconds = time.perf_counter() - start
                 result = {**measured, "part_seconds": seconds}
                 kept.keep(measurement, result)
                 done(part.title, seconds)
-        except (DataError, MissingExtraError) as error:
+        except _LEFT_OUT as error:
             found.append(_left_out(part, str(error)))
         else:
             found.append({"name": part.name, "title": part.title, "result": result})

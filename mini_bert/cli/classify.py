@@ -10,6 +10,7 @@ from mini_bert.cli import DONE
 from mini_bert.cli.models import open_model
 from mini_bert.cli.options import Flag
 from mini_bert.cli.texts import tell_what_is_cut, texts_or_lines
+from mini_bert.errors import InvalidInputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +44,9 @@ def classify(
     bert = open_model(model, "classifier", "Fine-tune it first: mini-bert finetune --help.")
     given = list(texts_or_lines(texts))
     pairs = [(first, second if tab else None) for first, tab, second in (text.partition("\t") for text in given)]
+    for text, (first, second) in zip(given, pairs, strict=True):
+        if second is not None and not (first.strip() and second.strip()):
+            raise InvalidInputError("TEXT", got=f"{text!r:.60}", expected="a text on both sides of the tab")
     tell_what_is_cut(bert, [(first,) if second is None else (first, second) for first, second in pairs])
     outputs, classes = label_scores(bert, pairs), classes_of(bert)
     found = stable_softmax(outputs) if classes else outputs

@@ -13,7 +13,7 @@ from tyro.conf import Positional, arg
 from mini_bert.cli import CHECK_FAILED, DONE, code_of_signal
 from mini_bert.cli.models import find_model, require_tokenizer, trained_by
 from mini_bert.cli.options import ConfigOptions, Flag, option, refuse_beside
-from mini_bert.cli.results import print_result, say
+from mini_bert.cli.results import print_result, require_one_form, say
 from mini_bert.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ def evaluate(
     from mini_bert.evaluation.finetuning import Interrupted
 
     form = {"json": json, "markdown": markdown, "latex": latex}
+    require_one_form(**form)
     instead = {"--only": only is not None, "--quick": quick, "--again": again, "--milestones": milestones}
     instead["--compare"] = compare is not None
     if task_file is not None:
@@ -89,12 +90,16 @@ def evaluate(
     if only is not None and not names:
         raise InvalidInputError("--only", got=repr(only), expected=f"some of {', '.join(PARTS)}")
     parts = chosen_parts(names, quick)
+    if options.corpus and not any(part.text for part in parts):
+        raise InvalidInputError(
+            "--corpus", got=f"it beside --only {only}", expected="a part that reads running text, such as masked_lm"
+        )
     measured = partial(_assessed, options=options, parts=parts, quick=quick, again=again)
     try:
         if milestones:
             result = history({step: measured(str(folder)) for step, folder in _steps_of(model).items()})
         elif compare is not None:
-            find_model(compare, "--compare")  # now, and not after what may take an hour
+            _subject(compare, options, "--compare")  # now, and not after what may take an hour
             result = compared([measured(model), measured(compare)])
         else:
             result = measured(model) | ({"whole": True} if names else {})
@@ -130,16 +135,11 @@ def _assessed(name: str, options: ConfigOptions, parts: Sequence[Part], *, quick
     asked = bool(options.corpus) or "corpus" in options.settings.get("data", {})
     with preparation() as progress:
         subject = Subject(
-            name, folder, bert, config, own, quick, progress, config.run.threads, asked or own is not None
+            name, folder, bert, config, own, quick, progress, config.run.threads, asked or own is not None, again
         )
         if asked and any(part.text for part in parts):
             _ = subject.tokens  # a text that was asked for and is not to be had: said now, and not among the results
-        found = assess(
-            subject,
-            parts,
-            again=again,
-            done=lambda title, seconds: say(f"{title}: {seconds:.0f} s"),
-        )
+        found = assess(subject, parts, done=lambda title, seconds: say(f"{title}: {seconds:.0f} s"))
     _require_something(found)
     return found
 
@@ -169,14 +169,14 @@ def _labelled(name: str, file: Path, form: dict[str, bool]) -> int:
     return DONE
 
 
-def _subject(name: str, options: ConfigOptions) -> tuple[Path, MiniBERT, Config]:
-    """A model, its folder, and the configuration of its run."""
+def _subject(name: str, options: ConfigOptions, argument: str = "RUN") -> tuple[Path, MiniBERT, Config]:
+    """A model, its folder, and the configuration of its run; `argument` is what an error names."""
     from mini_bert.model.bert import MiniBERT
     from mini_bert.training.first_model import drawn_by
 
-    folder = find_model(name)
+    folder = find_model(name, argument)
     bert = MiniBERT.from_pretrained(folder)
-    require_tokenizer(bert, folder, "RUN")
+    require_tokenizer(bert, folder, argument)
     config = _config_of(folder, options)
     for setting in options.settings.get("model", {}):
         asked, found = getattr(config.model, setting), getattr(bert.config, setting)

@@ -12,7 +12,7 @@ from mini_bert.cli import DONE, code_of_signal
 from mini_bert.cli.models import find_model, trained_by
 from mini_bert.cli.options import ConfigOptions, Flag, beginning_from, option, refuse_beside, require_at_least_one
 from mini_bert.cli.results import command, print_result
-from mini_bert.errors import ConfigError
+from mini_bert.errors import ConfigError, InvalidInputError
 
 if TYPE_CHECKING:
     from mini_bert.config.schema import Config, ModelConfig
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mini_bert.model.bert import MiniBERT
 
 _PRESET = "training/finetuning"
+_MOST_SEEDS = 1000
 _DRAWN_DEV_SHARE, _MOST_DRAWN_DEV = 0.2, 2000
 """Of a training file without a dev file beside it."""
 
@@ -78,6 +79,8 @@ def finetune(
 
     require_at_least_one("--epochs", epochs)
     require_at_least_one("--seeds", seeds)
+    if seeds > _MOST_SEEDS:
+        raise InvalidInputError("--seeds", got=seeds, expected=f"at most {_MOST_SEEDS:,}")
     if forgetting:
         given_besides = {"--dev-file": dev_file is not None, "--transfer": transfer is not None}
         refuse_beside("--forgetting", {"--grid": grid, "--from-scratch": from_scratch, **given_besides})
@@ -96,7 +99,7 @@ def finetune(
             assert text is not None
             result = _forgotten(experiment, config, given, text)
         else:
-            other = None if transfer is None else str(find_model(transfer, "--transfer"))
+            other = None if transfer is None else _fitting(transfer, given)
             numbers = range(first, first + seeds)
             result = finetune_task(experiment, dev, numbers, grid=grid, from_scratch=from_scratch, transfer=other)
     except Interrupted as stopped:
@@ -136,6 +139,10 @@ def _config(options: ConfigOptions, task: str, resume: str | None, forgetting: b
         raise ConfigError("--resume", got=resume, expected="auto: each run goes on from its newest checkpoint")
     corpus = options.chosen("data", "corpus")
     weight = options.chosen("tasks", "masked_lm")
+    if corpus and not (forgetting or weight):
+        raise ConfigError(
+            "--corpus", got="a text, and no weight for it", expected="--tasks.masked-lm 1 beside it, or --forgetting"
+        )
     if forgetting or weight:
         if not corpus:
             raise ConfigError("--corpus", got="none", expected="the running text that is to be remembered")
@@ -163,6 +170,25 @@ def _refuse_another_shape(config: Config, found: ModelConfig, folder: Path) -> N
             )
 
 
+def _fitting(transfer: str, given: MiniBERT) -> str:
+    """The folder of the weights that `--transfer` names, of a model of the same shape and vocabulary."""
+    from mini_bert.model.pretrained import from_pretrained
+    from mini_bert.training.first_model import differing
+
+    folder = find_model(transfer, "--transfer")
+    other = from_pretrained(folder)
+    if (odd := differing(given.config, other.config)) is not None:
+        got, expected = (f"{odd} {getattr(model.config, odd)!r}" for model in (other, given))
+        raise InvalidInputError("--transfer", got=f"{transfer}, with {got}", expected=f"{expected}, as --model has it")
+    if other.tokenizer is not None and other.tokenizer != given.tokenizer:
+        raise InvalidInputError(
+            "--transfer",
+            got=f"{transfer}, with another vocabulary",
+            expected="weights that began with those of --model",
+        )
+    return str(folder)
+
+
 def _sets(task: str, train_file: Path | None, dev_file: Path | None) -> tuple[LabelledSet, LabelledSet]:
     """The training set and the dev set; of a training file alone, a part that is drawn by a fixed seed."""
     from mini_bert.data.task_sets.labelled import TASKS, load_task, read_labelled, split_off
@@ -171,10 +197,18 @@ def _sets(task: str, train_file: Path | None, dev_file: Path | None) -> tuple[La
     classes = TASKS[task].classes if task in TASKS else None
     train = load_task(task) if train_file is None else read_labelled(train_file, classes, metric)
     train = train._replace(name=task)
+    dev = None
     if dev_file is not None:
-        return train, read_labelled(dev_file, train.classes, train.metric)._replace(name=task)
-    if task in TASKS:
-        return train, load_task(task, "dev")
+        dev = read_labelled(dev_file, train.classes, train.metric)._replace(name=task)
+    elif task in TASKS:
+        dev = load_task(task, "dev")
+    if dev is not None:
+        if dev.of_pairs != train.of_pairs:
+            learned, scored = ("pairs" if one.of_pairs else "single texts" for one in (train, dev))
+            raise InvalidInputError(
+                f"--dev-file {dev_file}", got=scored, expected=f"{learned}, as in what is learned from"
+            )
+        return train, dev
     train, dev = split_off(train, _DRAWN_DEV_SHARE, _MOST_DRAWN_DEV, seed=1)
     print(f"No --dev-file: {len(dev.examples):,} examples are drawn from the training file.", file=sys.stderr)
     return train, dev

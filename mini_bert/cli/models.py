@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,10 +27,11 @@ def find_model(name: str, argument: str = "MODEL") -> Path:
         MissingExtraError: it may be on the Hub, and `huggingface_hub` is not installed.
     """
     path = Path(name)
-    if (path / "config.json").is_file():
-        return path
-    if (folder := shipped_model(name)) is not None and not path.exists() and not Path("runs", name).exists():
-        return folder
+    with suppress(OSError):  # a name that is too long: said by who looks further
+        if (path / "config.json").is_file():
+            return path
+        if (folder := shipped_model(name)) is not None and not path.exists() and not Path("runs", name).exists():
+            return folder
     from mini_bert.training.model_lookup import find_model as find_in_runs
 
     return find_in_runs(name, argument=argument)

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 from mini_bert.atomic_files import require_place
 from mini_bert.cli import DONE
 from mini_bert.cli.models import FILLS_NO_MASKS, find_model, require_head, require_tokenizer, trained_by
-from mini_bert.cli.options import ConfigOptions, Flag, option
+from mini_bert.cli.options import ConfigOptions, Flag, option, refuse_beside
 from mini_bert.cli.results import print_result
 from mini_bert.model.shipped import DEFAULT
 
@@ -31,10 +31,13 @@ Model = Positional[
 ]
 
 
+_PAIR_SETS = ("blimp", "linzen", "gulordava")
+
+
 def pairs(
     model: Model = DEFAULT,
     *,
-    sets: tuple[str, ...] = ("blimp", "linzen", "gulordava"),
+    sets: Annotated[tuple[str, ...] | None, option("which of blimp, linzen, gulordava (default: all)", "SET…")] = None,
     pairs_dir: Path | None = None,
     corpus: tuple[str, ...] = (),
     quick: Flag = False,
@@ -52,7 +55,6 @@ def pairs(
 
     Args:
         model: which model.
-        sets: which of blimp, linzen, gulordava.
         pairs_dir: instead of them, a folder of .jsonl files in the format of BLiMP.
         corpus: texts to count n-grams in: names (mini-bert data list), files or patterns.
         quick: 20 pairs a paradigm, n-grams from 2 million tokens.
@@ -70,11 +72,13 @@ def pairs(
         sentence_ngrams,
     )
 
+    if pairs_dir is not None:
+        refuse_beside("--pairs-dir", {"--sets": sets is not None})
     folder, bert = _with_tokenizer(model, "mlm")
     if pairs_dir is not None:
         found = {str(pairs_dir): pairs_of_folder(pairs_dir)}
     else:
-        found = {name: published_pairs(name) for name in sets}
+        found = {name: published_pairs(name) for name in sets or _PAIR_SETS}
     chosen = {name: sample_of(members, QUICK_PAIRS if quick else None) for name, members in found.items()}
     with preparation() as progress:
         text = _training_text(folder, bert, corpus, progress)
@@ -121,6 +125,8 @@ def pos(
     from mini_bert.cli.progress import preparation
     from mini_bert.probing.part_of_speech import probe_part_of_speech
 
+    if quick:
+        refuse_beside("--quick", {"--max-sentences": max_sentences is not None})
     if picture:
         from mini_bert.reports.drawing import require_drawable
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 from collections.abc import Mapping
@@ -23,15 +24,13 @@ def print_result(result: Mapping[str, Any], *, json: bool = False, markdown: boo
     Raises:
         InvalidInputError: more than one form is asked for.
     """
-    asked = [name for name, wanted in (("json", json), ("markdown", markdown), ("latex", latex)) if wanted]
-    if len(asked) > 1:
-        raise InvalidInputError(" ".join(f"--{name}" for name in asked), got="several forms", expected="one of them")
+    require_one_form(json=json, markdown=markdown, latex=latex)
     if json:
         print_json(result)
         return
     from mini_bert.reports.pages import tables
 
-    if asked or not sys.stdout.isatty():
+    if markdown or latex or not sys.stdout.isatty():
         for table in tables(result):
             print(table.markdown() if markdown else table.latex() if latex else table.plain())
         return
@@ -42,6 +41,17 @@ def print_result(result: Mapping[str, Any], *, json: bool = False, markdown: boo
         if part["kind"] != "progression" or console.width >= _WIDE:
             for table in tables(part):
                 console.print(table.rich())
+
+
+def require_one_form(**forms: bool) -> None:
+    """Refuse several forms of one result.
+
+    Raises:
+        InvalidInputError: more than one is asked for.
+    """
+    asked = [f"--{name}" for name, wanted in forms.items() if wanted]
+    if len(asked) > 1:
+        raise InvalidInputError(" ".join(asked), got="several forms", expected="one of them")
 
 
 def print_table(table: Table) -> None:
@@ -55,10 +65,18 @@ def print_table(table: Table) -> None:
 
 
 def print_json(value: object) -> None:
-    """Plain values as JSON; what JSON has no form for, such as a path, as its text."""
+    """Plain values as JSON; what JSON has no form for, such as a path, as its text, and NaN and infinity as null."""
     import json
 
-    print(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+    print(json.dumps(_with_finite_numbers(value), indent=2, ensure_ascii=False, allow_nan=False, default=str))
+
+
+def _with_finite_numbers(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _with_finite_numbers(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_with_finite_numbers(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def say(message: str) -> None:

@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from mini_bert.errors import DataError
 
-_LONGEST_LINE = 1 << 20
+LONGEST_LINE = 1 << 20
 _LONGEST_PASSAGE = 1 << 20
 _LINES_BETWEEN_PLACES = 64
 _STUB_WORDS = 100
@@ -52,7 +52,7 @@ class Lines:
         DataError: the file cannot be read, is not UTF-8, is binary, or is not gzip though its name says so.
     """
 
-    def __init__(self, path: Path, longest: int = _LONGEST_LINE, start: Mark = ()) -> None:
+    def __init__(self, path: Path, longest: int = LONGEST_LINE, start: Mark = ()) -> None:
         self._path, self._longest = path, longest
         self._place, self.number, self._skipped = start or (0, 0, 0)
         self._placed = self.number

@@ -9,6 +9,7 @@ ridge regression. The strength of the penalty is chosen on the split that models
 from __future__ import annotations
 
 import re
+from collections import Counter
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mini_bert.data.task_sets.labelled import LabelledExample, LabelledSet
-from mini_bert.errors import MissingExtraError
+from mini_bert.errors import DataError, MissingExtraError
 from mini_bert.evaluation.classification import scores
 
 _WORD = re.compile(r"\w+")
@@ -32,6 +33,7 @@ def bag_of_words(train: LabelledSet, selection: LabelledSet, dev: LabelledSet) -
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
+        DataError: no text has a word.
     """
     try:
         from sklearn.feature_extraction.text import TfidfVectorizer
@@ -39,7 +41,10 @@ def bag_of_words(train: LabelledSet, selection: LabelledSet, dev: LabelledSet) -
         raise MissingExtraError(
             "bag of words", got="no scikit-learn", expected="it", advice="pip install 'mini-bert[probes]'"
         ) from error
-    fewest = 2 if len(train.examples) >= _MANY else 1
+    texts = Counter(feature for example in train.examples for feature in set(_features(example)))
+    if not texts:
+        raise DataError("bag of words", got="no word in any text", expected="letters or digits")
+    fewest = 2 if len(train.examples) >= _MANY and max(texts.values()) > 1 else 1
     bags = TfidfVectorizer(analyzer=_features, min_df=fewest, sublinear_tf=True)
     bags.fit(train.examples)
     x_train, x_selection, x_dev = (_matrix(bags, part) for part in (train, selection, dev))

@@ -261,7 +261,7 @@ def finetune_task(
         arm["model_minus_this"] = {"mean": difference.mean, "interval": difference.interval.ends()}
     try:
         words = bag_of_words(experiment.train, experiment.selection, dev)
-    except MissingExtraError as error:
+    except (MissingExtraError, DataError) as error:
         words = {"missing": str(error)}
     learned = {(one.text, one.pair) for part in (experiment.train, experiment.selection) for one in part.examples}
     model = from_pretrained(Path(arms[0]["trials"][0]["run"]) / CHOSEN)

@@ -117,5 +117,9 @@ def pseudo_perplexity_of_text(
 
 def _score(sums: NDArray[np.float64], sizes: NDArray[np.int64], cluster: NDArray[np.int64]) -> dict[str, Any]:
     mean = clustered_mean(np.bincount(cluster, sums), np.bincount(cluster, sizes))
-    ends = [perplexity(end) if np.isfinite(end) else None for end in mean.interval]
-    return {"nats": mean.mean, "perplexity": perplexity(mean.mean), "interval": ends}
+    value, *ends = (_finite(perplexity(nats)) for nats in (mean.mean, *mean.interval))
+    return {"nats": mean.mean, "perplexity": value, "interval": ends}
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

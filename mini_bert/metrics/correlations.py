@@ -93,6 +93,7 @@ def fisher_interval(r: float, n: int, factor: float = 1.0, confidence: float = C
 def _correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     if not _vary(a, b):
         return 0.0
+    a, b = a / np.abs(a).max(), b / np.abs(b).max()  # so that no sum overflows
     a, b = a - a.mean(), b - b.mean()
     a, b = a / np.abs(a).max(), b / np.abs(b).max()
     return max(-1.0, min(1.0, float(a @ b) / math.sqrt(float(a @ a) * float(b @ b))))

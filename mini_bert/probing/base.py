@@ -102,6 +102,8 @@ def fit_linear_probe(items: Items, strengths: Sequence[float] = STRENGTHS, dev: 
     mean = items.features.mean(axis=0, dtype=np.float64).astype(dtype)
     features = items.features - mean
     scale = np.sqrt(np.square(features).mean(axis=0, dtype=np.float64)).astype(dtype)
+    if not np.isfinite(scale).all():
+        raise NonFiniteError("features", got="numbers whose squares overflow", expected="smaller ones")
     rounding = 10 * np.finfo(dtype).eps + len(features) * np.finfo(np.float64).eps
     scale[scale <= rounding * np.abs(mean)] = 1  # a constant, but for rounding of its mean
     features /= scale

@@ -34,7 +34,7 @@ def facts_tables(result: Mapping[str, Any]) -> list[Table]:
             rows,
             (
                 "Asked are facts whose answer is one piece: "
-                + ", ".join(f"{one['set']} {one['one_piece']:,} of {one['facts']:,}" for one in sets if one["n"])
+                + ", ".join(f"{one['set']} {one['one_piece']:,} of {one['facts']:,}" for one in sets)
                 + ".",
                 "Majority answer: the relation's most frequent answers, whatever the subject. Named in the subject: "
                 "first the candidates that are words of it, which copies and knows nothing.",

@@ -169,7 +169,8 @@ def check_same_data(manifest: Mapping[str, Any], material: Material, checkpoint:
                 "data.corpus",
                 got=f"{name} {now[:12]}…",
                 expected=f"{str(manifest.get(name))[:12]}…, as {checkpoint} was trained with",
-                advice="Files of the corpus have changed (python-docs changes with the installed packages).",
+                advice="What is learned from has changed: files of the corpus, the choice of examples, or, of "
+                "python-docs, the installed packages.",
             )
 
 

@@ -15,7 +15,7 @@ from mini_bert.assessment.subject import Subject
 from mini_bert.assessment.suite import assess, chosen_parts, compare
 from mini_bert.config.schema import Config, DataConfig
 from mini_bert.data.sources import SOURCES
-from mini_bert.errors import DataError, InvalidInputError, MissingExtraError
+from mini_bert.errors import DataError, InvalidInputError, MissingExtraError, NonFiniteError, StorageError
 from mini_bert.model.bert import MiniBERT
 
 
@@ -23,10 +23,12 @@ from mini_bert.model.bert import MiniBERT
 def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MINI_BERT_CACHE", str(tmp_path / "cache"))
 
-    def make(model: MiniBERT | None = None, quick: bool = True, corpus: str = "text.txt") -> Subject:
+    def make(
+        model: MiniBERT | None = None, quick: bool = True, corpus: str = "text.txt", again: bool = False
+    ) -> Subject:
         model = model or worded_bert()
         config = Config(model=model.config, data=DataConfig(corpus=(corpus,)))
-        return Subject("mine", tmp_path, model, config, config.data, quick, lambda what, done, total: None)
+        return Subject("mine", tmp_path, model, config, config.data, quick, lambda what, done, total: None, again=again)
 
     return make
 
@@ -52,7 +54,7 @@ def test_what_is_known_is_not_measured_again(subject) -> None:
     assert told == ["counting"]
     assert first["parts"] == second["parts"]
     assert json.loads(json.dumps(first)) == first
-    assert assess(subject(), [part], again=True)["parts"][0]["result"]["times"] == 2
+    assert assess(subject(again=True), [part])["parts"][0]["result"]["times"] == 2
     assert assess(subject(), [part])["parts"][0]["result"]["times"] == 2
 
 
@@ -101,6 +103,8 @@ def test_what_reads_the_text_is_measured_anew_on_another_text(subject, tmp_path:
     [
         DataError("data set 'blimp'", got="no network", expected="the file"),
         MissingExtraError("scikit-learn", got="not installed", expected="the extra probes"),
+        InvalidInputError("tokenizer", got="'him' as 'h', '##im'", expected="pronouns that are one piece"),
+        NonFiniteError("scores", got="NaN", expected="finite numbers"),
     ],
 )
 def test_what_is_not_to_be_had_is_left_out_and_the_rest_measured(subject, error) -> None:
@@ -117,9 +121,9 @@ def test_what_is_not_to_be_had_is_left_out_and_the_rest_measured(subject, error)
 
 def test_other_errors_are_not_hidden(subject) -> None:
     def broken(subject: Subject) -> dict[str, Any]:
-        raise InvalidInputError("rows", got="none", expected="some")
+        raise StorageError("rows", got="no space", expected="some")
 
-    with pytest.raises(InvalidInputError, match="rows"):
+    with pytest.raises(StorageError, match="rows"):
         assess(subject(), [Part("broken", "broken", broken)])
 
 

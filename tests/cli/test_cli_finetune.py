@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from labelled_toy import nearness, saved, sentiment
 
+from mini_bert import MiniBERT, WordPiece
 from mini_bert.cli import main
 from mini_bert.data.task_sets.labelled import LabelledSet
 from mini_bert.errors import DataError
@@ -35,6 +36,14 @@ def write(path: Path, examples: LabelledSet) -> None:
         label = example.label if examples.regression else examples.classes[int(example.label)]
         lines.append("\t".join([example.text, *([str(example.pair)] if pairs else []), str(label)]))
     path.write_text("\n".join(lines) + "\n")
+
+
+def model_like(given: Path, path: Path, first: str | None = None, **settings: int) -> None:
+    """Another shape, or another first word."""
+    model = from_pretrained(given)
+    words = list(model.tokenizer.vocabulary)
+    words[5] = first or words[5]
+    MiniBERT(model.config.model_copy(update=settings), tokenizer=WordPiece(words)).save_pretrained(path)
 
 
 def finetuned(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
@@ -144,6 +153,11 @@ WRONG: list[tuple[list[str], str]] = [
     (["mine", "--train-file", "train.tsv", "--model", "nobody"], "nobody"),
     (["mine", "--train-file", "train.tsv", "--resume", "here"], "--resume"),
     (["mine", "--train-file", "train.tsv", "--train.steps", "4"], "--epochs says how long"),
+    (["mine", "--train-file", "train.tsv", "--seeds", "1000000000000"], "at most 1,000"),
+    (["mine", "--train-file", "train.tsv", "--corpus", "x.txt"], "--corpus: got a text, and no weight for it"),
+    (["mine", "--train-file", "pairs.tsv", "--dev-file", "dev.tsv"], "got single texts; expected pairs"),
+    (["mine", "--train-file", "train.tsv", "--transfer", "wide"], "--transfer: got wide, with hidden_size 32"),
+    (["mine", "--train-file", "train.tsv", "--transfer", "words"], "--transfer: got words, with another vocabulary"),
 ]
 
 
@@ -153,6 +167,9 @@ def test_bad_input_is_named_in_one_line(
 ) -> None:
     (place / "bad.tsv").write_text("sentence\tlabel\nthe film\tmaybe\n")
     (place / "one.tsv").write_text("sentence\tlabel\n" + "a fine film\tpositive\na bad film\tnegative\n" * 20)
+    (place / "pairs.tsv").write_text("sentence1\tsentence2\tlabel\n" + "a\tb\tpositive\nc\td\tnegative\n" * 20)
+    model_like(place / "given", place / "wide", hidden_size=32)
+    model_like(place / "given", place / "words", first="another")
     (place / "half.jsonl").write_text('{"text": "a", "label": 1}\n{"text": "a \\ud800 dog", "label": 0}\n')
     model = [] if "--model" in words else ["--model", "given"]
     assert main(["finetune", *words, *model]) == 2

@@ -29,6 +29,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "pairs").mkdir()
     lines = [json.dumps({"sentence_good": good, "sentence_bad": bad}) for good, bad in PAIRS]
     (made / "pairs" / "agreement.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    for name, line in (("deep", "[" * 200_000), ("twice", '{"sentence_good": "a", "sentence_good": "b"}')):
+        (made / name).mkdir()
+        (made / name / "odd.jsonl").write_text(line, encoding="utf-8")
     (made / "empty").mkdir()
     texts = [json.dumps({"text": f"She runs {c}. They run {c}. It is {c}."}) for c in string.ascii_lowercase]
     (made / "text.jsonl").write_text("\n".join(texts), encoding="utf-8")
@@ -79,6 +82,10 @@ def test_tables(probe) -> None:
         (["model", "--pairs-dir", "pairs", "--threads", "0"], "threads"),
         (["model", "--pairs-dir", "pairs", "--corpus", "nothing.txt"], "nothing.txt"),
         (["nobody", "--pairs-dir", "pairs"], "nobody"),
+        (["model", "--pairs-dir", "pairs", "--sets", "blimp"], "--sets: got it beside --pairs-dir"),
+        (["model", "--pairs-dir", "deep"], "brackets nested without end"),
+        (["model", "--pairs-dir", "twice"], "the name 'sentence_good' twice"),
+        (["model" * 60, "--pairs-dir", "pairs"], "expected a model folder that can be read"),
     ],
 )
 def test_what_is_refused(probe, words: list[str], said: str) -> None:

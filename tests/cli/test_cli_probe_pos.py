@@ -78,6 +78,7 @@ def test_a_picture(folder: Path, tmp_path: Path) -> None:
         ("", [], "no sentence"),
         ("1\tx\t_\tX\n", ["--layers", "9"], "expected some of 0 to 1"),
         ("1\tx\t_\tX\n", ["--picture", "x.pdf"], "svg or .png"),
+        ("1\tx\t_\tX\n", ["--max-sentences", "5"], "--max-sentences: got it beside --quick"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(

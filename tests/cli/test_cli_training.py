@@ -134,6 +134,8 @@ def test_evaluate_refuses_a_shape_that_the_model_does_not_have(trained, monkeypa
         (["--only", "masked_lm", "--corpus", "text.txt=0"], "=0"),
         (["--only", "sst2", "--quick"], "nothing can be measured of sst2"),
         (["--only", "masked_lm", "--compare", "nobody"], "--compare: got 'nobody'"),
+        (["--only", "masked_lm", "--json", "--latex"], "--json --latex: got several forms"),
+        (["--only", "pos", "--corpus", "text.txt"], "--corpus: got it beside --only pos"),
     ],
 )
 def test_evaluate_answers_or_says_why_not(trained, monkeypatch, cache, capsys, words, said):

@@ -96,6 +96,12 @@ BAD: list[tuple[str, str, str]] = [
     ("x.jsonl", '{"sentence": 3, "label": 1}\n', "nothing in sentence"),
     ("x.jsonl", '{"text": "a", "label": 1}\n{"text": "b", "pair": "c", "label": 0}\n', "pairs and single texts"),
     ("x.txt", "sentence\tlabel\na\t1\n", r"the suffix '\.txt'"),
+    ("x.tsv", "sentence\tlabel\na\t0.5\nb\t1.5\nc\tinf\n", r"x\.tsv:4: got the score 'inf'"),
+    ("x.tsv", "sentence\tlabel\na\t0.5\nb\tn/a\nc\t0.5\n", r"x\.tsv:3: got the score 'n/a'"),
+    ("x.tsv", "sentence\tlabel\na\t0\nb\t1\nc\tinf\n", r"x\.tsv:4: got the score 'inf'"),
+    ("x.tsv", "sentence\tlabel\na\t0\nb\t1\nc\t0.0\n" + "d\t1\n" * 3, r"x\.tsv:4: got the label '0\.0' beside '0'"),
+    ("x.tsv", "sentence\tlabel\na\t0.5\nb\t1e200\n", r"x\.tsv:3: got the score '1e200'"),
+    ("x.tsv", "sentence\tlabel\na\t0.5\n", "got one score"),
 ]
 
 
@@ -118,6 +124,19 @@ def test_other_trouble_with_a_file_is_an_error_of_ours(tmp_path: Path) -> None:
     texts = "".join(f"x\t{label}\n" for label in range(3000))
     with pytest.raises(DataError, match="3,000 different labels"):
         read_labelled(write(tmp_path / "x.tsv", f"sentence\tlabel\n{texts}"))
+
+
+def test_scores_that_are_kept_secret_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tsv", "sentence1\tsentence2\tscore\na\tb\t-1\nc\td\t-1\n")
+    with pytest.raises(DataError, match=r"x\.tsv:2.*kept secret"):
+        read_labelled(path, ())
+    assert read_labelled(write(path, "sentence\tlabel\na\t-1\nb\t0.5\n")).labels.tolist() == [-1, 0.5]
+
+
+def test_a_line_of_json_may_be_of_any_length(tmp_path: Path) -> None:
+    lines = [json.dumps({"text": "a" * length, "label": label}) for length, label in ((3, 0), (1 << 21, 1))]
+    (_, long) = read_labelled(write(tmp_path / "x.jsonl", "\n".join(lines))).examples
+    assert len(long.text) == 1 << 21
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,17 @@ def test_the_majority_is_beside_the_model_and_worth_nothing_to_matthews() -> Non
     assert found["majority"]["matthews"] == 0.0
 
 
+def test_words_that_come_once_are_all_there_is_or_none() -> None:
+    """From a thousand texts on what comes once is left out, unless nothing else comes."""
+    once = sentiment(1200)._replace(
+        examples=tuple(LabelledExample(f"word{number}", None, number % 2) for number in range(1200))
+    )
+    assert bag_of_words(once, once.take(range(20)), once.take(range(50)))["features"] == 1200
+    silent = sentiment(4)._replace(examples=tuple(LabelledExample("!!!", None, number % 2) for number in range(4)))
+    with pytest.raises(DataError, match="no word in any text"):
+        bag_of_words(silent, silent, silent)
+
+
 def test_no_blind_guess_beats_the_floor_of_f1() -> None:
     """Where the second class is the rarer one, naming the commonest has an F1 of 0, and naming the second more."""
     examples = sentiment(60)

@@ -10,6 +10,8 @@ from mini_bert.data.readers import Lines
 from mini_bert.data.sources import fetch
 from mini_bert.errors import DataError
 
+_LARGEST = 1e100
+
 
 def rows_of(path: Path, columns: int) -> Iterator[tuple[int, list[str]]]:
     """Number and fields of each line that is not blank; fields behind the first `columns` are left out.
@@ -36,13 +38,13 @@ def number_of(text: str, place: str) -> float:
     """A score.
 
     Raises:
-        DataError: it is no finite number; names the place.
+        DataError: it is no number, or out of all bounds; names the place.
     """
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not abs(value) < _LARGEST:
         raise DataError(place, got=f"'{text}'", expected="a number")
     return value
 

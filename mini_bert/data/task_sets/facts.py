@@ -6,7 +6,6 @@ relation; ParaRel several, which say the same. LAMA's questions of SQuAD are sen
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 from mini_bert.data.readers import Lines
 from mini_bert.data.sources import fetch
 from mini_bert.errors import DataError
+from mini_bert.foreign_files import parse_json
 
 MASK = "[MASK]"
 
@@ -101,15 +101,15 @@ def json_lines(path: Path, keys: tuple[str, ...]) -> Iterator[dict[str, Any]]:
     Raises:
         DataError: the file cannot be read, a line is not a JSON object, or lacks one of the keys.
     """
-    for number, line in enumerate(Lines(path), start=1):
+    for number, line in enumerate(Lines(path, longest=-1), start=1):
         if not line.strip():
             continue
         try:
-            value = json.loads(line)
-        except ValueError:
-            value = None
+            value, wrong = parse_json(line), f"{line!r:.60}"
+        except ValueError as error:
+            value, wrong = None, str(error)
         if not isinstance(value, dict) or not all(key in value for key in keys):
-            raise DataError(f"{path}:{number}", got=f"{line!r:.60}", expected=f"a JSON object with {', '.join(keys)}")
+            raise DataError(f"{path}:{number}", got=wrong, expected=f"a JSON object with {', '.join(keys)}")
         yield value
 
 

@@ -67,6 +67,11 @@ class LabelledSet(NamedTuple):
         content = json.dumps([self.classes, self.examples], ensure_ascii=False)
         return hashlib.sha256(content.encode()).hexdigest()
 
+    @property
+    def of_pairs(self) -> bool:
+        """Whether each example is two texts."""
+        return any(example.pair is not None for example in self.examples)
+
     def take(self, numbers: Iterable[int]) -> LabelledSet:
         """The examples of these numbers, in that order."""
         return self._replace(examples=tuple(self.examples[number] for number in numbers))
@@ -195,11 +200,14 @@ def read_labelled(path: str | Path, classes: tuple[str, ...] | None = None, metr
         metric: as in `LabelledSet`; None: accuracy, or spearman for scores.
 
     Raises:
-        DataError: the file cannot be read so, or a label is missing, secret (−1) or not among the classes.
+        DataError: the file cannot be read so, a label is missing, secret (−1) or not among the classes, or there is one
+            score only.
     """
     path = Path(path)
     rows = rows_of_file(path)
     classes = class_names(rows) if classes is None else classes
+    if not classes and len(rows) < 2:
+        raise DataError(str(path), got="one score", expected="two at least: of one there is no correlation")
     return _of_rows(path.stem, rows, classes, metric or ("accuracy" if classes else "spearman"))
 
 

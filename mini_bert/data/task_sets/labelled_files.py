@@ -14,10 +14,11 @@ import csv
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mini_bert.data.readers import Lines
+from mini_bert.data.readers import LONGEST_LINE, Lines
 from mini_bert.errors import DataError, nearest
 from mini_bert.foreign_files import parse_json
 
@@ -26,6 +27,8 @@ _PAIR = ("sentence2", "text2", "pair")
 _LABEL = ("label", "score")
 _SECRET = "Published test files write −1 where the label is kept secret: such a file cannot be scored here."
 _MOST_CLASSES = 1000
+_LARGEST_SCORE = 1e30
+"""Squares of larger ones are no float32."""
 
 
 class Row(NamedTuple):
@@ -63,17 +66,22 @@ def rows_of_file(path: Path) -> list[Row]:
 def class_names(rows: Sequence[Row]) -> tuple[str, ...]:
     """The names of the classes that stand in the rows, in order; none where labels are scores.
 
-    Labels are scores where all are numbers and one has a fraction. Whole numbers are in order of size, names of the
-    alphabet.
+    Labels are scores where one is a number with a fraction: then all have to be numbers. Whole numbers are in order of
+    size, names of the alphabet.
 
     Raises:
-        DataError: a label is missing or secret, all are the same, or nearly each is another one.
+        DataError: a label is missing or secret, all are the same, nearly each is another one, a score is no finite
+            number, or a whole number is written in two ways.
     """
     numbers = [_number(row.label) for row in rows]
-    if all(number is not None for number in numbers) and any(float(number) % 1 for number in numbers):  # type: ignore[arg-type]
+    fraction = any(number is not None and number % 1 for number in numbers)
+    for row, number in zip(rows, numbers, strict=True):
+        if not fraction:
+            _demand(row)
+        if number is None and (fraction or _is_number(row.label)):
+            _score(row)  # says what is wrong with it
+    if fraction:
         return ()
-    for row in rows:
-        _demand(row)
     counts = Counter(row.label for row in rows)
     if len(counts) < 2:
         raise DataError(rows[0].place.rpartition(":")[0], got=f"one label only, '{rows[0].label}'", expected="two")
@@ -83,9 +91,14 @@ def class_names(rows: Sequence[Row]) -> tuple[str, ...]:
             got=f"{len(counts):,} different labels in {len(rows):,} lines, such as '{rows[0].label}'",
             expected="classes, or numbers with a decimal point",
         )
-    if all(number is not None for number in numbers):
-        return tuple(sorted(counts, key=float))
-    return tuple(sorted(counts))
+    if any(number is None for number in numbers):
+        return tuple(sorted(counts))
+    names = sorted(counts, key=float)
+    for one, other in pairwise(names):
+        if float(one) == float(other):
+            place = next(row.place for row in rows if row.label == other)
+            raise DataError(place, got=f"the label '{other}' beside '{one}'", expected="one name for each class")
+    return tuple(names)
 
 
 def labels_of(rows: Sequence[Row], classes: tuple[str, ...]) -> list[float]:
@@ -97,7 +110,10 @@ def labels_of(rows: Sequence[Row], classes: tuple[str, ...]) -> list[float]:
         DataError: a label is missing, secret, or none of the classes; names the line.
     """
     if not classes:
-        return [_score(row) for row in rows]
+        scores = [_score(row) for row in rows]
+        if all(score == -1 for score in scores):
+            raise DataError(rows[0].place, got=f"the score '{rows[0].label}'", expected="a score", advice=_SECRET)
+        return scores
     known = {name: number for number, name in enumerate(classes)}
     numbered = not any(_number(name) is not None for name in classes)
     if numbered:
@@ -124,9 +140,18 @@ def _demand(row: Row) -> None:
 
 def _score(row: Row) -> float:
     number = _number(row.label)
-    if number is None:
-        raise DataError(row.place, got=f"the score '{row.label}'", expected="a finite number", advice=_SECRET)
+    if number is None or abs(number) > _LARGEST_SCORE:
+        raise DataError(row.place, got=f"the score '{row.label}'", expected="a number, as all labels", advice=_SECRET)
     return number
+
+
+def _is_number(label: str) -> bool:
+    """Whether it is read as one, be it infinite."""
+    try:
+        float(label)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(label: str) -> float | None:
@@ -184,7 +209,7 @@ def _below_header(path: Path, lines: Iterator[tuple[int, list[str]]]) -> Iterato
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in _lines(path):
+    for number, line in _lines(path, longest=-1):
         try:
             value = parse_json(line)
         except ValueError as error:
@@ -194,8 +219,8 @@ def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, value
 
 
-def _lines(path: Path, *, blank: bool = False) -> Iterator[tuple[int, str]]:
-    for number, line in enumerate(Lines(path), start=1):
+def _lines(path: Path, *, blank: bool = False, longest: int = LONGEST_LINE) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(Lines(path, longest), start=1):
         if blank or line.strip():
             yield number, line
 
