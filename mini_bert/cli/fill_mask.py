@@ -32,7 +32,7 @@ def fill_mask(
     the Hub; without it, the model that comes with the package.
 
     Examples:
-      mini-bert fill-mask 'The capital of France is [MASK].'
+      mini-bert fill-mask 'She opened the [MASK] and looked at him.'
       mini-bert fill-mask demo 'Return the [MASK] of the list.'
       mini-bert fill-mask demo 'Open the [MASK] for [MASK].' --top-k 10
       mini-bert fill-mask demo --json < lines.txt
