@@ -135,16 +135,26 @@ def _part_of_speech(name: str, result: Result) -> Iterator[Headline]:
 
 
 _SETS = {"blimp": "grammar: BLiMP", "linzen": "agreement: Linzen", "gulordava": "agreement: Gulordava"}
+_EASIEST = "0 attractors"
+"""Of Linzen's sentences: those without a noun of the other number between subject and verb."""
 _FLOORS = {"shorter": "fewer pieces", "unigram": "frequent pieces", "kneser_ney": "5-gram"}
 
 
 def _pairs(name: str, result: Result) -> Iterator[Headline]:
     for one in result["sets"]:
-        total = one["total"]
-        floors = [("chance", result["chance"])]
-        floors += [(label, total[way]["accuracy"]) for way, label in _FLOORS.items() if way in total]
-        ours, what = total["pll"], _SETS.get(one["name"], one["name"])
-        yield Headline(one["name"], what, ours["accuracy"], ours["interval"], None, _highest(floors))
+        what = _SETS.get(one["name"], one["name"])
+        yield _pairs_headline(one["name"], what, one["total"], result["chance"])
+        for group in one.get("paradigms", ()):
+            if group["paradigm"] == _EASIEST:
+                yield _pairs_headline(
+                    f"{one['name']}.easiest", f"{what}, {_EASIEST}", group["scores"], result["chance"]
+                )
+
+
+def _pairs_headline(key: str, what: str, scores: Result, chance: float) -> Headline:
+    floors = [("chance", chance)]
+    floors += [(label, scores[way]["accuracy"]) for way, label in _FLOORS.items() if way in scores]
+    return Headline(key, what, scores["pll"]["accuracy"], scores["pll"]["interval"], None, _highest(floors))
 
 
 _WORD_SETS = ("MEN-3000", "SimLex-999")

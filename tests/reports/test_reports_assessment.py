@@ -108,7 +108,16 @@ RESULTS: dict[str, dict[str, Any]] = {
     "agreement": {
         "kind": "minimal_pairs",
         "chance": 0.5,
-        "sets": [{"name": "linzen", "total": {"pll": scored(0.8), "shorter": scored(0.45)}}],
+        "sets": [
+            {
+                "name": "linzen",
+                "total": {"pll": scored(0.8), "shorter": scored(0.45)},
+                "paradigms": [
+                    {"paradigm": "0 attractors", "scores": {"pll": scored(0.9), "kneser_ney": scored(0.7)}},
+                    {"paradigm": "1 attractor", "scores": {"pll": scored(0.3)}},
+                ],
+            }
+        ],
     },
     "meaning": {
         "kind": "meaning",
@@ -244,6 +253,7 @@ ROWS = {
     "parts of speech: selectivity": ("25.0 ± 1.0 %", "—", "—"),
     "grammar: BLiMP": ("60.0 ± 3.0 %", "—", "55.0 % 5-gram"),
     "agreement: Linzen": ("80.0 ± 3.0 %", "—", "50.0 % chance"),
+    "agreement: Linzen, 0 attractors": ("90.0 ± 3.0 %", "—", "70.0 % 5-gram"),
     "words: MEN-3000": ("0.30 ± 0.10", "0.01", "0.16 letters in common"),
     "analogies, 3CosAdd": ("5.0 ± 10.0 %", "0.0 %", "3.0 % nearest to c"),
     "sentences: STS-B test, mean, layer 2": ("0.50 ± 0.10", "0.45", "0.55 words in common"),
