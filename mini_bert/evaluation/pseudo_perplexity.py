@@ -117,9 +117,11 @@ def pseudo_perplexity_of_text(
 
 def _score(sums: NDArray[np.float64], sizes: NDArray[np.int64], cluster: NDArray[np.int64]) -> dict[str, Any]:
     mean = clustered_mean(np.bincount(cluster, sums), np.bincount(cluster, sizes))
-    value, *ends = (_finite(perplexity(nats)) for nats in (mean.mean, *mean.interval))
+    value, *ends = (_perplexity(nats) for nats in (mean.mean, *mean.interval))
     return {"nats": mean.mean, "perplexity": value, "interval": ends}
 
 
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None
+def _perplexity(nats: float) -> float | None:
+    """None where nothing is known of it, or where it is no float."""
+    value = perplexity(nats)
+    return value if np.isfinite([nats, value]).all() else None
