@@ -192,7 +192,7 @@ PARTS: dict[str, Part] = {
         Part("composition", "composition", _composition, ("sick",), heads=(), version=3),
         Part("bias", "stereotypes", _bias, ("crows-pairs", "winobias")),
         Part("stability", "stability", _stability, ("stsb",)),
-        Part("sst2", "fine-tuning: SST-2", _task("sst2"), ("sst2-glue",), heads=(), version=3),
+        Part("sst2", "fine-tuning: SST-2", _task("sst2"), ("sst2-glue",), heads=(), version=4),
         Part("cola", "fine-tuning: CoLA", _task("cola"), ("cola",), heads=(), in_quick=False, version=3),
         Part("mrpc", "fine-tuning: MRPC", _task("mrpc"), ("mrpc",), heads=(), in_quick=False, version=3),
         Part("rte", "fine-tuning: RTE", _task("rte"), ("rte",), heads=(), in_quick=False, version=3),

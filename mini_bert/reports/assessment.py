@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from mini_bert.assessment.fine_tuned import QUICK_EXAMPLES
-from mini_bert.probing.part_of_speech import QUICK
 from mini_bert.reports.headlines import Headline, headlines
 from mini_bert.reports.neighbours import NEIGHBOURS
 from mini_bert.reports.quantities import duration, figures, percent, signed, size, within
 from mini_bert.reports.table import NOTHING, Table
 
 Result = Mapping[str, Any]
-QUICK_NOTE = (
-    "Quick: parts of the sets, so intervals are wide; and what learns, learns from little and reaches less than whole: "
-    f"the probe of parts of speech from {QUICK} sentences, a fine-tuning from {QUICK_EXAMPLES} texts."
-)
 _HARDLY_KNOWN = 0.01
 """Share of a held-out text that may stand in the training text without a word: there are quotations everywhere."""
 
@@ -66,8 +60,7 @@ def assessment_table(result: Result, only: Collection[str] | None = None) -> Tab
         "Published neighbours have other sizes, data and often another test set. --only PART shows a part whole. Of a "
         "fine-tuning, 'untrained' is the same network from random weights, taught the task alone."
     )
-    if result["quick"]:
-        notes.append(QUICK_NOTE)
+    notes += quick_notes([result])
     title = f"What {model['name']} has learnt" + (" (quick)" if result["quick"] else "")
     columns = ("", "model", "untrained", "without a model", "a published neighbour")
     return Table(title, columns, tuple(rows), tuple(notes), left=(0, 3, 4))
@@ -110,7 +103,7 @@ def history_table(result: Result) -> Table:
         floor = f"{_shown(last.baseline[1], last.unit)} {last.baseline[0]}" if last.baseline else NOTHING
         rows.append((last.what, *cells, floor))
     return Table(
-        f"What {assessments[-1]['model']['name']} has learnt after so many steps",
+        "What it had learnt after so many steps",
         ("", *(f"{step:,}" for step in steps), "without a model"),
         tuple(rows),
         (*(("Step 0 is the model before it has learned anything.",) if 0 in steps else ()), *quick_notes(assessments)),
@@ -139,8 +132,26 @@ def seeds_table(results: Sequence[Result]) -> Table:
 
 
 def quick_notes(assessments: Sequence[Result]) -> tuple[str, ...]:
-    """What is to be said of a table in which quick assessments stand."""
-    return (QUICK_NOTE,) if any(assessment["quick"] for assessment in assessments) else ()
+    """What is to be said of a table in which quick assessments stand: from how little was learned what they show?"""
+    quick = [assessment for assessment in assessments if assessment["quick"]]
+    if not quick:
+        return ()
+    note, found = (
+        "Quick: parts of the sets, so intervals are wide",
+        [part.get("result", {}) for part in quick[-1]["parts"]],
+    )
+    learned = [
+        f"the probe of parts of speech from {result['treebank']['sentences']['train']:,} sentences"
+        for result in found
+        if result.get("kind") == "part_of_speech"
+    ]
+    learned += [
+        f"{result['task']} from {result['examples']['train'] + result['examples']['selection']:,} texts"
+        for result in found
+        if result.get("kind") == "finetuning"
+    ]
+    less = "; and what learns, learns from little and reaches less than whole: "
+    return (note + (less + ", ".join(learned) if learned else "") + ".",)
 
 
 def _range_of(lines: Sequence[Headline]) -> str:

@@ -81,6 +81,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     },
     "pos": {
         "kind": "part_of_speech",
+        "treebank": {"sentences": {"train": 321}},
         "table": [
             {"name": "model", **scored(0.9), "unknown": scored(0.7)},
             {"name": "untrained", **scored(0.6), "unknown": scored(0.3)},
@@ -207,6 +208,7 @@ RESULTS: dict[str, dict[str, Any]] = {
     "sst2": {
         "kind": "finetuning",
         "task": "sst2",
+        "examples": {"train": 450, "selection": 50},
         "metric": "accuracy",
         "arms": [
             {"name": "model", "mean": 0.83, "interval": [0.82, 0.84], "trials": TRIALS},
@@ -386,5 +388,5 @@ def test_quick_figures_are_called_so_in_every_table() -> None:
     history = {"kind": "history", "steps": [100], "assessments": [quick]}
     for table in (assessment_table(quick), tables(history)[0], seeds_table([history])):
         (note,) = (note for note in table.notes if "less than whole" in note)
-        assert "300 sentences" in note
-        assert "500 texts" in note
+        assert "from 321 sentences" in note
+        assert "sst2 from 500 texts" in note
