@@ -205,9 +205,8 @@ def _sets(task: str, train_file: Path | None, dev_file: Path | None) -> tuple[La
     if dev is not None:
         if dev.of_pairs != train.of_pairs:
             learned, scored = ("pairs" if one.of_pairs else "single texts" for one in (train, dev))
-            raise InvalidInputError(
-                f"--dev-file {dev_file}", got=scored, expected=f"{learned}, as in what is learned from"
-            )
+            name = "--train-file" if dev_file is None else "--dev-file"
+            raise InvalidInputError(name, got=f"{learned} to learn from and {scored} to score", expected="the same")
         return train, dev
     train, dev = split_off(train, _DRAWN_DEV_SHARE, _MOST_DRAWN_DEV, seed=1)
     print(f"No --dev-file: {len(dev.examples):,} examples are drawn from the training file.", file=sys.stderr)

@@ -155,7 +155,11 @@ WRONG: list[tuple[list[str], str]] = [
     (["mine", "--train-file", "train.tsv", "--train.steps", "4"], "--epochs says how long"),
     (["mine", "--train-file", "train.tsv", "--seeds", "1000000000000"], "at most 1,000"),
     (["mine", "--train-file", "train.tsv", "--corpus", "x.txt"], "--corpus: got a text, and no weight for it"),
-    (["mine", "--train-file", "pairs.tsv", "--dev-file", "dev.tsv"], "got single texts; expected pairs"),
+    (
+        ["mine", "--train-file", "pairs.tsv", "--dev-file", "dev.tsv"],
+        "--dev-file: got pairs to learn from and single texts",
+    ),
+    (["rte", "--train-file", "train.tsv"], "entailment"),
     (["mine", "--train-file", "train.tsv", "--transfer", "wide"], "--transfer: got wide, with hidden_size 32"),
     (["mine", "--train-file", "train.tsv", "--transfer", "words"], "--transfer: got words, with another vocabulary"),
 ]
