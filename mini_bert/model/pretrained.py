@@ -21,6 +21,7 @@ from mini_bert.atomic_files import storage_errors, sync, write_synced
 from mini_bert.errors import CheckpointError, DataError, InvalidInputError
 from mini_bert.interop import bert_config, hub, huggingface, manifest, safetensors_guard, weights
 from mini_bert.interop.bert_config import CLASSIFIERS
+from mini_bert.model.shipped import shipped_model
 from mini_bert.ops.contract import Array
 
 if TYPE_CHECKING:
@@ -111,7 +112,8 @@ def from_pretrained(
     """The model in `folder`, a checkpoint or a Hugging Face folder, with its tokenizer if there is one.
 
     Args:
-        folder: holds `config.json` and weights; or a name on the Hugging Face Hub, `organisation/model`.
+        folder: holds `config.json` and weights; or the name of a model that comes with the package, `mini-bert`; or a
+            name on the Hugging Face Hub, `organisation/model`.
         dtype: of the model's parameters, whatever the file's is.
         heads: the heads that the model shall have; None: those of the folder. One that the folder lacks is made new.
         num_labels: classes of a new classifier head.
@@ -149,7 +151,7 @@ def read_pretrained(
     from mini_bert.model.bert import MiniBERT
     from mini_bert.model.parameters import Parameters
 
-    folder = hub.fetch(str(folder)) if hub.is_name(folder) else Path(folder)
+    folder = _place_of(folder)
     if dtype is not None and np.dtype(dtype).name not in _DTYPES:
         raise InvalidInputError("dtype", got=np.dtype(dtype).name, expected=f"one of {', '.join(_DTYPES)}")
     if (folder / manifest.FILE_NAME).exists():
@@ -176,6 +178,14 @@ def read_pretrained(
     return model, Origin(
         folder, file, arrays, named or bert_config.architecture_of(own), named is not None, own, left_behind
     )
+
+
+def _place_of(name: str | Path) -> Path:
+    """The folder that is meant: a model's own folder first, then a model that comes along, then one on the Hub."""
+    path = Path(name)
+    if not (path / CONFIG_NAME).is_file() and (shipped := shipped_model(name)) is not None:
+        return shipped
+    return hub.fetch(str(name)) if hub.is_name(name) else path
 
 
 def _wanted_config(

@@ -43,8 +43,10 @@ def find_model(name: str | Path, runs: str | Path = "runs", argument: str = "MOD
         got = f"{str(name)[:80]!r}: {error.strerror}"
         raise CheckpointError(argument, got=got, expected="a model folder that can be read") from error
     beside = (str(path.parent / one.name) for one in path.parent.glob("*") if (one / "config.json").is_file())
-    known = sorted({*(folder.parent.name for folder in runs.glob("*/checkpoints")), *shipped_models(), *beside})
-    advice = nearest(str(name), known) if known else "Train one first: mini-bert pretrain."
+    trained = {*(folder.parent.name for folder in runs.glob("*/checkpoints")), *beside}
+    advice = nearest(str(name), sorted({*trained, *shipped_models()}))
+    if not trained:
+        advice = f"{advice} Or train one first: mini-bert pretrain.".strip()
     raise CheckpointError(
         argument,
         got=f"{str(name)!r}, which is neither a folder nor a run in {runs}",

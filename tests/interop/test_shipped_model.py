@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -48,6 +49,21 @@ def test_it_is_read_as_float32_the_numbers_of_the_file(model: MiniBERT) -> None:
     table = model.parameters["token_embeddings"]
     assert table.dtype == np.float32
     np.testing.assert_array_equal(table, held.astype(np.float32))
+
+
+def test_its_name_means_it_where_no_model_of_ones_own_is_called_so(
+    model: MiniBERT, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def table() -> np.ndarray:
+        return MiniBERT.from_pretrained(DEFAULT).parameters["token_embeddings"]
+
+    (tmp_path / DEFAULT).mkdir()  # the folder of a clone, say
+    monkeypatch.chdir(tmp_path)
+    shipped = model.parameters["token_embeddings"]
+    np.testing.assert_array_equal(table(), shipped)
+
+    MiniBERT(model.config, seed=1, tokenizer=model.tokenizer).save_pretrained(tmp_path / DEFAULT)
+    assert np.abs(table() - shipped).max() > 0.01
 
 
 def test_it_was_trained_by_the_committed_recipe() -> None:

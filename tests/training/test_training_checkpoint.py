@@ -426,5 +426,5 @@ def test_a_model_argument_is_a_path_or_a_run(tmp_path, state):
         find_model("novels-1", runs)
     with pytest.raises(CheckpointError, match="Did you mean 'novels-1'"):
         find_model("novels", runs)
-    with pytest.raises(MiniBertError, match="Train one first"):
+    with pytest.raises(MiniBertError, match=r"Choices: mini-bert\. Or train one first: mini-bert pretrain\."):
         find_model("novels", tmp_path / "nowhere")
