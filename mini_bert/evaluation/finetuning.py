@@ -127,6 +127,8 @@ class Finetuning:
         self._config, self._given, self.start, self._epochs = config, given, str(start), epochs
         self._replay = replay
         self._display = display or (lambda: nullcontext(Report()))
+        self.training_seconds = 0.0
+        """Of all trials so far, in however many sittings."""
 
     @property
     def recipe(self) -> Recipe:
@@ -189,6 +191,7 @@ class Finetuning:
             raise CheckpointError(str(folder), got="no such checkpoint", expected=f"that of the best epoch, {number}")
         save_pretrained(from_pretrained(folder), result.run / CHOSEN)
         seconds = float(contents.of("train")[-1]["seconds"])
+        self.training_seconds += seconds
         return Trial(result.run, seed, recipe, epochs, number, chosen["score"], seconds)
 
     def on_selection(self, model: MiniBERT) -> dict[str, float]:
@@ -279,6 +282,7 @@ def finetune_task(
             "dev_in_training": sum((one.text, one.pair) in learned for one in dev.examples),
         },
         "recipe": recipe._asdict(),
+        "training_seconds": experiment.training_seconds,
         "grid": [{**trial.recipe._asdict(), "epoch": trial.chosen, "selection": trial.score} for trial in tried],
         "arms": arms,
         "bag_of_words": words,

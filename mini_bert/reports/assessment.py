@@ -53,8 +53,7 @@ def assessment_table(result: Result, only: Collection[str] | None = None) -> Tab
     notes.append(
         f"{model['parameters']:,} parameters, trained on {trained_on}.{_held_out(model)} "
         "± is the larger half of the 95 % interval: over the questions, of fine-tuning also over seeds. "
-        f"Took {duration(result['seconds'])} this time; "
-        f"peak memory {size(result['peak_memory_bytes'])}."
+        f"Measured in {duration(result['seconds'])}; peak memory {size(result['peak_memory_bytes'])}."
     )
     notes.append(
         "Published neighbours have other sizes, data and often another test set. --only PART shows a part whole. Of a "

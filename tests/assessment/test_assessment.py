@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from worded_bert import worded_bert
 
+from mini_bert.assessment import suite
 from mini_bert.assessment.kept_results import KeptResults
 from mini_bert.assessment.parts import PARTS, Part
 from mini_bert.assessment.subject import Subject
@@ -56,6 +57,20 @@ def test_what_is_known_is_not_measured_again(subject) -> None:
     assert json.loads(json.dumps(first)) == first
     assert assess(subject(again=True), [part])["parts"][0]["result"]["times"] == 2
     assert assess(subject(), [part])["parts"][0]["result"]["times"] == 2
+
+
+def test_time_and_memory_are_those_of_the_measurement_not_of_the_reading(subject, monkeypatch) -> None:
+    """Of a fine-tuning that was stopped and went on, the time is that of all its sittings."""
+    peaks = iter((7, 900, 800, 3))
+    monkeypatch.setattr(suite, "peak_bytes", lambda: next(peaks))
+    counted = Counted()
+    parts = [Part("counted", "counting", counted), Part("tuned", "tuning", lambda _: {"training_seconds": 100.0})]
+    first = assess(subject(), parts)
+    second = assess(subject(), parts)
+    assert counted.times == 1
+    assert 100 <= first["seconds"] < 101
+    assert second["seconds"] == first["seconds"]
+    assert [one["peak_memory_bytes"] for one in (first, second)] == [900, 900]
 
 
 @pytest.mark.parametrize(
