@@ -11,6 +11,8 @@ from mini_bert.reports.table import NOTHING, Table
 _METRICS = {"accuracy": "accuracy", "f1": "F1", "matthews": "Matthews", "pearson": "Pearson", "spearman": "Spearman"}
 _LONGEST_TEXT = 90
 """Letters of a text that is shown."""
+_FEW_UPDATES = 100
+"""In fewer, a new classifier learns next to nothing, however good the encoder is."""
 
 
 def finetuning_tables(result: Mapping[str, Any]) -> list[Table]:
@@ -150,6 +152,7 @@ def _arms(result: Mapping[str, Any]) -> Table:
         f"{examples['train']:,} examples learned from, {examples['selection']:,} to choose epoch and recipe by, "
         f"{examples['dev']:,} scored once. {count} seed{'s' * (count != 1)}, {duration(seconds)} each.",
         "Over texts: the 95 % interval of the first seed's score on these texts. Over seeds: that of the mean.",
+        *_hardly_trained(result),
         *_learned_by_heart(examples),
         *([words["missing"]] if "missing" in words else []),
     ]
@@ -164,6 +167,17 @@ def _arms(result: Mapping[str, Any]) -> Table:
         tuple(notes),
         strong=(strong,),
     )
+
+
+def _hardly_trained(result: Mapping[str, Any]) -> list[str]:
+    epochs = len(result["arms"][0]["trials"][0]["epochs"])
+    updates = epochs * -(-result["examples"]["train"] // result["recipe"]["batch_size"])
+    if updates >= _FEW_UPDATES:
+        return []
+    return [
+        f"Only {updates} updates: hardly anything is learned by so few. More --epochs or a smaller --train.batch-size "
+        "make more of them."
+    ]
 
 
 def _learned_by_heart(examples: Mapping[str, int]) -> list[str]:

@@ -104,6 +104,21 @@ def test_arms_and_floors_stand_beside_the_model(experiment, tmp_path: Path) -> N
         assert name in shown
 
 
+def test_too_few_updates_to_learn_by_are_said(experiment) -> None:
+    """81 examples in batches of 16 are 6 updates an epoch."""
+    made = experiment(epochs=3)
+    made.train = made.train.take(range(81))
+    result = finetune_task(made, sentiment(40, seed=7), (0,))
+    assert "Only 18 updates" in tables(result)[0].plain()
+    result["examples"]["train"] = 529  # 34 an epoch
+    assert "updates" not in tables(result)[0].plain()
+
+
+def test_time_is_that_of_all_trainings(experiment) -> None:
+    result = finetune_task(experiment(epochs=1), sentiment(40, seed=7), (0, 1))
+    assert result["training_seconds"] == pytest.approx(sum(t["seconds"] for t in result["arms"][0]["trials"]))
+
+
 def test_one_seed_says_nothing_of_seeds(experiment) -> None:
     result = finetune_task(experiment(nearness(150), epochs=1), nearness(50, seed=3), (0,))
     assert result["arms"][0]["interval"] == [None, None]
