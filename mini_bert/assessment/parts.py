@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from mini_bert.assessment.subject import Subject
@@ -90,15 +91,6 @@ def _part_of_speech(subject: Subject) -> Result:
     return probe_part_of_speech(subject.model, quick=subject.quick, progress=subject.told)
 
 
-def _task(task: str) -> Callable[[Subject], Result]:
-    def measure(subject: Subject) -> Result:
-        from mini_bert.assessment.fine_tuned import fine_tuned
-
-        return fine_tuned(subject, task)
-
-    return measure
-
-
 def _meaning(subject: Subject) -> Result:
     from mini_bert.probing.meaning import probe_semantic_knowledge
 
@@ -162,6 +154,29 @@ def _costs(subject: Subject) -> dict[str, Any]:
     }
 
 
+def _fewer_floors(subject: Subject) -> dict[str, Any]:
+    """A fine-tuning goes without its bag of words where scikit-learn is missing; with it, it is another result."""
+    return {} if find_spec("sklearn") else {"without": "scikit-learn"}
+
+
+def _fine_tuning(task: str, title: str, data: str | None = None, *, version: int = 3, in_quick: bool = False) -> Part:
+    def measure(subject: Subject) -> Result:
+        from mini_bert.assessment.fine_tuned import fine_tuned
+
+        return fine_tuned(subject, task)
+
+    return Part(
+        task,
+        f"fine-tuning: {title}",
+        measure,
+        (data or task,),
+        heads=(),
+        in_quick=in_quick,
+        version=version,
+        hangs_on=_fewer_floors,
+    )
+
+
 PARTS: dict[str, Part] = {
     part.name: part
     for part in (
@@ -192,11 +207,11 @@ PARTS: dict[str, Part] = {
         Part("composition", "composition", _composition, ("sick",), heads=(), version=3),
         Part("bias", "stereotypes", _bias, ("crows-pairs", "winobias")),
         Part("stability", "stability", _stability, ("stsb",)),
-        Part("sst2", "fine-tuning: SST-2", _task("sst2"), ("sst2-glue",), heads=(), version=4),
-        Part("cola", "fine-tuning: CoLA", _task("cola"), ("cola",), heads=(), in_quick=False, version=3),
-        Part("mrpc", "fine-tuning: MRPC", _task("mrpc"), ("mrpc",), heads=(), in_quick=False, version=3),
-        Part("rte", "fine-tuning: RTE", _task("rte"), ("rte",), heads=(), in_quick=False, version=3),
-        Part("stsb", "fine-tuning: STS-B", _task("stsb"), ("stsb",), heads=(), in_quick=False, version=3),
+        _fine_tuning("sst2", "SST-2", "sst2-glue", version=4, in_quick=True),
+        _fine_tuning("cola", "CoLA"),
+        _fine_tuning("mrpc", "MRPC"),
+        _fine_tuning("rte", "RTE"),
+        _fine_tuning("stsb", "STS-B"),
     )
 }
 """Every measurement, in the order in which it is made: cheap ones first."""

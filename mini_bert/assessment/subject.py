@@ -59,14 +59,12 @@ class Subject:
                 got=f"none, and it is not known what {self.name} was trained on",
                 expected="a text to score it on",
             )
-        asked = self._opened(self.config.data)
-        if self.trained_on is None or self.trained_on == self.config.data:
-            return asked
-        try:
-            own = self._opened(self.trained_on)
-        except DataError:
-            return asked
-        held_out = asked.held_out.whole().without(own.train)
+        if self.config.data == self.trained_on:
+            return self._opened(self.config.data)
+        asked = None if self.trained_on is None else self._opened(self.config.data, all_held_out=True)
+        if asked is None or (own := self._training_text) is None:
+            return self._opened(self.config.data)
+        held_out = asked.held_out.without(own.train)
         if not held_out.n_documents:
             raise DataError(
                 "--corpus",
@@ -75,9 +73,23 @@ class Subject:
             )
         return asked._replace(train=own.train, held_out=held_out)
 
-    def _opened(self, data: DataConfig) -> TokenCorpus:
-        V = self.model.config.vocab_size
-        return open_tokens(data, self.config.tokenizer, V, tokenizer=self.model.tokenizer, progress=self.told)
+    @cached_property
+    def _training_text(self) -> TokenCorpus | None:
+        """What it was trained on, and what of that its run held out; None where that is not known or not to be had."""
+        try:
+            return None if self.trained_on is None else self._opened(self.trained_on)
+        except DataError:
+            return None
+
+    def _opened(self, data: DataConfig, *, all_held_out: bool = False) -> TokenCorpus:
+        return open_tokens(
+            data,
+            self.config.tokenizer,
+            self.model.config.vocab_size,
+            tokenizer=self.model.tokenizer,
+            progress=self.told,
+            all_held_out=all_held_out,
+        )
 
     @cached_property
     def ngrams(self) -> KneserNey:
@@ -127,10 +139,15 @@ class Subject:
             },
         }
 
-    def _documents(self) -> Mapping[str, float | None]:
-        """What of the text is scored, and how much of that is not new; nothing where it was not read."""
+    def _documents(self) -> Mapping[str, Any]:
+        """What of the text is scored, how much of that is not new, and what n-grams are counted on; nothing where the
+        text was not read."""
         if "tokens" not in self.__dict__:
             return {}
         scored = self.tokens.held_out
-        known = None if self.trained_on in (None, self.config.data) else scored.share_known_to(self.tokens.train)
-        return {"documents": scored.n_documents, "of_documents": scored.whole().n_documents, "known": known}
+        counts = {"documents": scored.n_documents, "of_documents": scored.whole().n_documents}
+        if self.config.data == self.trained_on:
+            return {**counts, "known": None, "beside": "training text"}
+        if self._training_text is None:
+            return {**counts, "known": None, "beside": "the rest"}
+        return {**counts, "known": scored.share_known_to(self.tokens.train), "beside": "training text"}

@@ -45,8 +45,8 @@ def classify(
     given = list(texts_or_lines(texts))
     pairs = [(first, second if tab else None) for first, tab, second in (text.partition("\t") for text in given)]
     for text, (first, second) in zip(given, pairs, strict=True):
-        if second is not None and not (first.strip() and second.strip()):
-            raise InvalidInputError("TEXT", got=f"{text!r:.60}", expected="a text on both sides of the tab")
+        if second is not None and not (first.strip() and second.strip() and "\t" not in second):
+            raise InvalidInputError("TEXT", got=f"{text!r:.60}", expected="a text on both sides of one tab")
     tell_what_is_cut(bert, [(first,) if second is None else (first, second) for first, second in pairs])
     outputs, classes = label_scores(bert, pairs), classes_of(bert)
     found = stable_softmax(outputs) if classes else outputs

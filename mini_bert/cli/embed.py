@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,10 +11,11 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from mini_bert.atomic_files import require_place
 from mini_bert.cli import DONE
-from mini_bert.cli.models import find_model
+from mini_bert.cli.models import find_model, model_and_texts
 from mini_bert.cli.options import refuse_beside, require_at_least_one
 from mini_bert.cli.texts import lines_of_file, tell_what_is_cut, texts_or_lines
 from mini_bert.errors import InvalidInputError
+from mini_bert.model.shipped import DEFAULT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +26,7 @@ _SHOWN = 6
 
 
 def embed(
-    model: Positional[Annotated[str, arg(metavar="MODEL")]],
+    model: Positional[Annotated[str, arg(metavar="MODEL", help_behavior_hint="")]] = DEFAULT,
     texts: Positional[Annotated[tuple[str, ...], arg(metavar="TEXT…", help_behavior_hint="")]] = (),
     *,
     pooling: Literal["mean", "cls", "max", "static"] = "mean",
@@ -38,23 +40,25 @@ def embed(
     """Turn texts into vectors of H numbers, and show the texts nearest to each by cosine.
 
     MODEL is a run's name, the path of a checkpoint or of any Hugging Face folder of a BERT, or organisation/model on
-    the Hub. Cosines of a masked language model are all high: their order means something, their height does not.
+    the Hub; without it, the model that comes with the package. Cosines of a masked language model are all high: their
+    order means something, their height does not.
 
     Examples:
+      mini-bert embed 'a fast car' 'a quick drive' 'an old church'
       mini-bert embed demo 'Return the first item.' 'Give back the head of the list.' 'Open a file.'
       mini-bert embed demo 'a fast car' --among sentences.txt --neighbours 3
       mini-bert embed demo --pooling mean --layer -2 -1 --normalized --out vectors.npy < lines.txt
       mini-bert embed demo 'one text' --json
 
     Args:
-        model: which model.
+        model: which model; what has a blank in it is the first text.
         texts: the texts; `-`, or none: the lines of standard input.
         pooling: mean or max over a text's pieces, the vector of [CLS], or pieces without context (static).
         layer: 0 (embeddings) to the last, which is also -1; of several the mean.
         normalized: vectors of length 1.
         among: a file with a text a line, in which the nearest are sought; without it, among the texts themselves.
         neighbours: how many of them.
-        out: write the vectors as a NumPy array [N, H] to this .npy file.
+        out: write the vectors as a NumPy array [N, H] to this .npy file; neighbours are shown with --among only.
         json: one JSON object a text.
     """
     from mini_bert.inference.sentence_embeddings import sentence_embeddings
@@ -67,6 +71,7 @@ def embed(
         refuse_beside("--pooling static", {"--layer": layer != (-1,)})
     if out is not None:
         require_place(out)
+    model, texts = model_and_texts(model, texts)
     given = list(texts_or_lines(texts))
     others = None if among is None else lines_of_file(among)
     bert = MiniBERT.from_pretrained(find_model(model))
@@ -79,10 +84,11 @@ def embed(
         found = _neighbours(vectors, candidates, others, neighbours)
     if out is not None:
         _write(out, vectors)
+        print(f"{len(vectors):,} vectors of {vectors.shape[1]} numbers: {out}", file=sys.stderr)
     for number, text in enumerate(given):
         if json:
             print(_as_json(text, vectors[number], found[number]))
-        elif found[number] or out is None:
+        elif others is not None or out is None:
             print("\n" * (number > 0) + _as_text(text, vectors[number], found[number]))
     return DONE
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 from mini_bert.cli import DONE
-from mini_bert.cli.models import FILLS_NO_MASKS, open_model
+from mini_bert.cli.models import FILLS_NO_MASKS, model_and_texts, open_model
 from mini_bert.cli.texts import texts_or_lines
 from mini_bert.model.shipped import DEFAULT
 
@@ -38,13 +38,12 @@ def fill_mask(
       mini-bert fill-mask demo --json < lines.txt
 
     Args:
-        model: which model; a text with a [MASK] is none.
+        model: which model; what has a blank or a [MASK] in it is the first text.
         texts: sentences with one or several [MASK]s; `-`, or none: the lines of standard input.
         top_k: how many pieces to show for each [MASK].
         json: one JSON object a text.
     """
-    if "[MASK]" in model:
-        model, texts = DEFAULT, (model, *texts)
+    model, texts = model_and_texts(model, texts)
     bert = open_model(model, "mlm", FILLS_NO_MASKS)
     for number, text in enumerate(texts_or_lines(texts)):
         masks = bert.fill_mask(text, top_k=top_k)

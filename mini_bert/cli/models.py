@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mini_bert.errors import InvalidInputError
-from mini_bert.model.shipped import shipped_model
+from mini_bert.model.shipped import DEFAULT, shipped_model
 
 if TYPE_CHECKING:
     from mini_bert.model.bert import MiniBERT
@@ -35,6 +35,20 @@ def find_model(name: str, argument: str = "MODEL") -> Path:
     from mini_bert.training.model_lookup import find_model as find_in_runs
 
     return find_in_runs(name, argument=argument)
+
+
+def model_and_texts(model: str, texts: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """What two positional arguments mean where the first can be left out: a sentence is no name of a model.
+
+    What has a blank or a [MASK] in it, and is nothing that exists, is the first of the texts for the model that comes
+    with the package.
+    """
+    if "[MASK]" not in model and not any(map(str.isspace, model)):
+        return model, texts
+    with suppress(OSError, ValueError):  # too long for a name, or a NUL byte: a text, or to be refused as one
+        if Path(model).exists() or Path("runs", model).exists():
+            return model, texts
+    return DEFAULT, (model, *texts)
 
 
 def open_model(name: str, head: str, advice: str) -> MiniBERT:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +13,7 @@ from mini_bert.cli import DONE
 from mini_bert.cli.models import FILLS_NO_MASKS, find_model, require_head, require_tokenizer, trained_by
 from mini_bert.cli.options import ConfigOptions, Flag, option, refuse_beside
 from mini_bert.cli.results import print_result
+from mini_bert.errors import DataError
 from mini_bert.model.shipped import DEFAULT
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ def pairs(
         model: which model.
         pairs_dir: instead of them, a folder of .jsonl files in the format of BLiMP.
         corpus: texts to count n-grams in: names (mini-bert data list), files or patterns.
-        quick: 20 pairs a paradigm, n-grams from 2 million tokens.
+        quick: 20 pairs a paradigm, n-grams from 2 million tokens: less time and memory.
         threads: worker threads; they change the time, never the result.
         json: the result as JSON.
     """
@@ -81,7 +83,7 @@ def pairs(
         found = {name: published_pairs(name) for name in sets or _PAIR_SETS}
     chosen = {name: sample_of(members, QUICK_PAIRS if quick else None) for name, members in found.items()}
     with preparation() as progress:
-        text = _training_text(folder, bert, corpus, progress)
+        text = _text_to_count(folder, bert, corpus, progress)
         ngrams = None
         if text is not None:
             progress("counting n-grams", 0, 0)
@@ -304,8 +306,9 @@ def _with_tokenizer(name: str, head: str | None = None) -> tuple[Path, MiniBERT]
     return folder, bert
 
 
-def _training_text(folder: Path, bert: MiniBERT, corpus: tuple[str, ...], progress: Progress) -> TokenSet | None:
-    """The texts that are named, or those that the run was trained on; None where neither is known."""
+def _text_to_count(folder: Path, bert: MiniBERT, corpus: tuple[str, ...], progress: Progress) -> TokenSet | None:
+    """The texts that are named, or those that the run was trained on; None where neither is known, or the latter are
+    not to be had."""
     from mini_bert.data.tokens import open_tokens
 
     recipe = trained_by(folder)
@@ -313,4 +316,10 @@ def _training_text(folder: Path, bert: MiniBERT, corpus: tuple[str, ...], progre
         return None
     config = ConfigOptions(corpus=(corpus,)).load(*[] if recipe is None else [str(recipe)])
     V = bert.config.vocab_size
-    return open_tokens(config.data, config.tokenizer, V, tokenizer=bert.tokenizer, progress=progress).train
+    try:
+        return open_tokens(config.data, config.tokenizer, V, tokenizer=bert.tokenizer, progress=progress).train
+    except DataError as error:
+        if corpus:
+            raise
+        print(f"Without n-grams: what the model was trained on is not to be had. {error}", file=sys.stderr)
+        return None

@@ -185,6 +185,7 @@ def open_tokens(
     tokenizer: WordPiece | None = None,
     progress: Progress | None = None,
     workers: int | None = None,
+    all_held_out: bool = False,
 ) -> TokenCorpus:
     """The tokenised corpora of a configuration, from the cache where it has them.
 
@@ -195,6 +196,7 @@ def open_tokens(
         tokenizer: use this one; nothing is learned.
         progress: told how far the work is.
         workers: processes for long texts; None: one a core. The result is the same for any number.
+        all_held_out: every document is on the held-out side, as of a text that a model is only scored on.
 
     Raises:
         DataError: a corpus is unknown, cannot be read, or is too small.
@@ -224,7 +226,9 @@ def open_tokens(
     weights = [weight for _, weight in entries]
     sides: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
     for corpus, store in zip(corpora, stores, strict=True):
-        held_out = held_out_documents(np.asarray(store.document_hashes), data.held_out_fraction, corpus.name)
+        hashes = np.asarray(store.document_hashes)
+        every = np.ones(len(hashes), np.bool_)
+        held_out = every if all_held_out else held_out_documents(hashes, data.held_out_fraction, corpus.name)
         sides[0].append(np.flatnonzero(~held_out))
         sides[1].append(np.flatnonzero(held_out))
     train, held = (TokenSet(stores, chosen, weights, data.layout, tokenizer) for chosen in sides)

@@ -18,7 +18,7 @@ from mini_bert.batch import Batch
 from mini_bert.errors import InvalidInputError, NonFiniteError
 from mini_bert.metrics.clustered_means import ClusteredMean, clustered_difference, clustered_mean
 from mini_bert.metrics.cross_entropy import token_losses
-from mini_bert.metrics.interval import Interval
+from mini_bert.metrics.interval import OF_A_LOSS, Interval
 from mini_bert.metrics.perplexity import perplexity
 from mini_bert.metrics.proportions import clustered_wilson_interval
 from mini_bert.metrics.top_k import target_ranks, top_k_hits
@@ -72,7 +72,7 @@ class MaskedLMResult:
         """
         if not rows.masked.any():
             raise InvalidInputError("batches", got="no masked position", expected="at least one")
-        loss = clustered_mean(rows.loss, rows.masked)
+        loss = clustered_mean(rows.loss, rows.masked, bounds=OF_A_LOSS)
         return cls(
             loss=loss.mean,
             loss_interval=loss.interval,

@@ -28,6 +28,7 @@ from mini_bert.inference.hidden_states import WordRows, word_rows
 from mini_bert.metrics.calibration import Calibration, calibration
 from mini_bert.metrics.clustered_means import clustered_mean, sums_by_cluster
 from mini_bert.metrics.cross_entropy import token_losses
+from mini_bert.metrics.interval import OF_A_LOSS
 from mini_bert.metrics.proportions import clustered_wilson_interval
 from mini_bert.metrics.top_k import target_ranks, top_k_hits
 from mini_bert.random_streams import RandomStream
@@ -263,7 +264,7 @@ def _group(
 
 
 def _scored(scores: TokenScores, rows: NDArray[np.int64], chosen: NDArray[np.bool_]) -> dict[str, Any]:
-    loss = clustered_mean(*sums_by_cluster(scores.loss[chosen], rows[chosen]))
+    loss = clustered_mean(*sums_by_cluster(scores.loss[chosen], rows[chosen]), bounds=OF_A_LOSS)
     top1 = clustered_wilson_interval(*sums_by_cluster(scores.top1[chosen], rows[chosen]))
     return {
         "loss": loss.mean,

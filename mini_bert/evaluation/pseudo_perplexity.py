@@ -25,6 +25,7 @@ from mini_bert.errors import DataError, InvalidInputError
 from mini_bert.inference.pseudo_likelihood import Scored, pseudo_log_likelihoods
 from mini_bert.inference.tokenizer_of import tokenizer_of
 from mini_bert.metrics.clustered_means import clustered_mean
+from mini_bert.metrics.interval import OF_A_LOSS
 from mini_bert.metrics.perplexity import perplexity
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def pseudo_perplexity_of_text(
 
 
 def _score(sums: NDArray[np.float64], sizes: NDArray[np.int64], cluster: NDArray[np.int64]) -> dict[str, Any]:
-    mean = clustered_mean(np.bincount(cluster, sums), np.bincount(cluster, sizes))
+    mean = clustered_mean(np.bincount(cluster, sums), np.bincount(cluster, sizes), bounds=OF_A_LOSS)
     value, *ends = (_perplexity(nats) for nats in (mean.mean, *mean.interval))
     return {"nats": mean.mean, "perplexity": value, "interval": ends}
 

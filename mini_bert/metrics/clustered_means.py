@@ -37,8 +37,16 @@ class ClusteredMean(NamedTuple):
     rows: int
 
 
-def clustered_mean(sums: ArrayLike, sizes: ArrayLike, confidence: float = CONFIDENCE) -> ClusteredMean:
+def clustered_mean(
+    sums: ArrayLike, sizes: ArrayLike, confidence: float = CONFIDENCE, *, bounds: Interval = UNKNOWN
+) -> ClusteredMean:
     """Mean over all tokens, from each row's sum [R] and number of tokens [R]; rows without tokens do not count.
+
+    Args:
+        sums: of each row's values.
+        sizes: how many values each row has.
+        confidence: of the interval.
+        bounds: between which a value can be. Student's distribution does not know of them, and few rows reach beyond.
 
     Raises:
         InvalidInputError: the shapes differ, a size is negative, or there is no token at all.
@@ -51,11 +59,17 @@ def clustered_mean(sums: ArrayLike, sizes: ArrayLike, confidence: float = CONFID
     residuals = s - mean * n
     error = math.sqrt(rows / (rows - 1) * float(residuals @ residuals)) / tokens
     reach = t_quantile(rows - 1, confidence) * error
-    return ClusteredMean(mean, error, Interval(mean - reach, mean + reach), tokens, rows)
+    interval = Interval(max(mean - reach, bounds.low), min(mean + reach, bounds.high))
+    return ClusteredMean(mean, error, interval, tokens, rows)
 
 
 def clustered_difference(
-    sums: ArrayLike, other_sums: ArrayLike, sizes: ArrayLike, confidence: float = CONFIDENCE
+    sums: ArrayLike,
+    other_sums: ArrayLike,
+    sizes: ArrayLike,
+    confidence: float = CONFIDENCE,
+    *,
+    bounds: Interval = UNKNOWN,
 ) -> ClusteredMean:
     """Mean of (first − second) over the same tokens: paired, so that what is hard for both cancels.
 
@@ -65,7 +79,7 @@ def clustered_difference(
     first, second = np.asarray(sums, np.float64), np.asarray(other_sums, np.float64)
     if first.shape != second.shape:
         raise InvalidInputError("other_sums", got=list(second.shape), expected=f"shape {list(first.shape)}")
-    return clustered_mean(first - second, sizes, confidence)
+    return clustered_mean(first - second, sizes, confidence, bounds=bounds)
 
 
 def sums_by_cluster(values: ArrayLike, clusters: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

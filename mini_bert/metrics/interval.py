@@ -32,6 +32,10 @@ class Interval(NamedTuple):
 
 UNKNOWN = Interval(float("-inf"), float("inf"))
 """The interval of a single observation: nothing is known about its spread."""
+OF_A_LOSS = Interval(0.0, float("inf"))
+"""Between which a cross-entropy in nats can be."""
+OF_A_DIFFERENCE_OF_SHARES = Interval(-1.0, 1.0)
+"""Between which the difference of two shares can be."""
 
 
 def normal_quantile(confidence: float) -> float:

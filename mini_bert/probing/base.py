@@ -30,6 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from mini_bert.errors import InvalidInputError, MissingExtraError, NonFiniteError
 from mini_bert.metrics.clustered_means import clustered_difference, sums_by_cluster
+from mini_bert.metrics.interval import OF_A_DIFFERENCE_OF_SHARES
 from mini_bert.metrics.proportions import clustered_wilson_interval
 from mini_bert.random_streams import RandomStream
 
@@ -161,7 +162,8 @@ def difference(hits: ArrayLike, others: ArrayLike, sentences: ArrayLike) -> dict
         InvalidInputError: they are not of one length, or there is no item.
     """
     first, sizes = sums_by_cluster(hits, sentences)
-    found = clustered_difference(first, sums_by_cluster(others, sentences)[0], sizes)
+    second, _ = sums_by_cluster(others, sentences)
+    found = clustered_difference(first, second, sizes, bounds=OF_A_DIFFERENCE_OF_SHARES)
     return {
         "difference": found.mean,
         "interval": found.interval.ends(),

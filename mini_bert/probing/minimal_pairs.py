@@ -31,6 +31,7 @@ from mini_bert.inference.kneser_ney import KneserNey, fit_kneser_ney
 from mini_bert.inference.pseudo_likelihood import Scored, pseudo_log_likelihoods
 from mini_bert.inference.tokenizer_of import tokenizer_of
 from mini_bert.metrics.clustered_means import clustered_difference, sums_by_cluster
+from mini_bert.metrics.interval import OF_A_DIFFERENCE_OF_SHARES
 from mini_bert.metrics.proportions import clustered_wilson_interval
 
 if TYPE_CHECKING:
@@ -312,7 +313,7 @@ def _difference(way: str, outcomes: Mapping[str, Floats], clusters: NDArray[np.i
     """Accuracy of the model less that of a baseline, paired pair by pair."""
     ours, sizes = sums_by_cluster(outcomes["pll"], clusters)
     theirs, _ = sums_by_cluster(outcomes[way], clusters)
-    difference = clustered_difference(ours, theirs, sizes)
+    difference = clustered_difference(ours, theirs, sizes, bounds=OF_A_DIFFERENCE_OF_SHARES)
     ends = difference.interval.ends()
     return {"baseline": way, "accuracy": difference.mean, "interval": ends}
 

@@ -179,6 +179,8 @@ def _held_out(model: Result) -> str:
         return ""
     part = f"{text['documents']:,} of the {text['of_documents']:,} documents of "
     scored = f" Held-out text: {'' if text['documents'] == text['of_documents'] else part}{', '.join(text['corpus'])}."
+    if text.get("beside") == "the rest":
+        return f"{scored} The text that it was trained on is not at hand: n-grams are counted on the rest of this one."
     if (text["known"] or 0) < _HARDLY_KNOWN:
         return scored
     return f"{scored} {percent(text['known'])} of it stand in sentences that the model was trained on."
@@ -207,7 +209,8 @@ def _with_interval(line: Headline) -> str:
     shown = figures(line.value)
     if line.value is None or line.interval is None or None in line.interval:
         return shown
-    return f"{shown} ± {figures(max(abs(line.value - end) for end in line.interval if end is not None))}"
+    low, high = line.interval
+    return f"{shown} ({figures(low)} – {figures(high)})"
 
 
 def _difference(lines: Mapping[int, Headline]) -> str:

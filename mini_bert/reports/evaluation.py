@@ -98,8 +98,8 @@ def _notes(result: Mapping[str, Any]) -> list[str]:
     notes = [
         *([] if result.get("masked_lm", True) else [untrained]),
         "± is the larger half of the 95 % interval, over rows.",
-        f"Baselines are counted on {baselines['n_tokens']:,} tokens of the training text{ngrams} and see the same "
-        f"corrupted rows; weights from a slice of {baselines['tuned_on']:,}: θ {baselines['theta_left']:g} and "
+        f"Baselines are counted on {baselines['n_tokens']:,} tokens of text that is not scored{ngrams} and see the "
+        f"same corrupted rows; weights from a slice of {baselines['tuned_on']:,}: θ {baselines['theta_left']:g} and "
         f"{baselines['theta_right']:g}, γ {baselines['gamma']:g}.",
         "'The piece shown' is what stands at the masked position itself: one in five is not hidden, and half of those "
         "are the answer.",

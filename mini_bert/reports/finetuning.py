@@ -153,6 +153,7 @@ def _arms(result: Mapping[str, Any]) -> Table:
         f"{examples['dev']:,} scored once. {count} seed{'s' * (count != 1)}, {duration(seconds)} each.",
         "Over texts: the 95 % interval of the first seed's score on these texts. Over seeds: that of the mean.",
         *_hardly_trained(result),
+        *_all_alike(first),
         *_learned_by_heart(examples),
         *([words["missing"]] if "missing" in words else []),
     ]
@@ -178,6 +179,13 @@ def _hardly_trained(result: Mapping[str, Any]) -> list[str]:
         f"Only {updates} updates: hardly anything is learned by so few. More --epochs or a smaller --train.batch-size "
         "make more of them."
     ]
+
+
+def _all_alike(scored: Mapping[str, Any]) -> list[str]:
+    if scored.get("majority", {}).get("accuracy") != 1:
+        return []
+    blind = scored["majority"]["class"]
+    return [f"All texts that are scored are '{blind}': these scores say nothing. Give a --dev-file with both."]
 
 
 def _learned_by_heart(examples: Mapping[str, int]) -> list[str]:

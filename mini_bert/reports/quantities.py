@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mini_bert.reports.table import NOTHING
 
-_LOPSIDED = 3.0
+_LOPSIDED = 1.5
 """Halves of an interval this many times as long as each other are not one number."""
 
 
@@ -81,8 +81,8 @@ def within(
 
     >>> within(4.2443, [4.1243, 4.3576], 2), within(0.3178, [0.3033, 0.3321], 1, 100, " %"), within(None, None)
     ('4.24 ± 0.12', '31.8 ± 1.5 %', '—')
-    >>> within(1.0, [0.2069, 1.0], 1, 100, " %")
-    '100.0 (20.7 – 100.0) %'
+    >>> within(1.0, [0.2069, 1.0], 1, 100, " %"), within(0.625, [0.047, 0.98], 1, 100, " %")
+    ('100.0 (20.7 – 100.0) %', '62.5 (4.7 – 98.0) %')
     """
     if value is None:
         return NOTHING

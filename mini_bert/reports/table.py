@@ -104,6 +104,7 @@ _LATEX = {
     "≤": r"$\leq$",
     "θ": r"$\theta$",
     "γ": r"$\gamma$",
+    **{raised: f"$^{digit}$" for digit, raised in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
     "—": "---",
     "–": "--",
     "\n": " ",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from worded_bert import worded_bert
 
-from mini_bert.assessment import suite
+from mini_bert.assessment import parts, suite
 from mini_bert.assessment.kept_results import KeptResults
 from mini_bert.assessment.parts import PARTS, Part
 from mini_bert.assessment.subject import Subject
@@ -59,14 +59,22 @@ def test_what_is_known_is_not_measured_again(subject) -> None:
     assert assess(subject(), [part])["parts"][0]["result"]["times"] == 2
 
 
+def test_a_floor_that_was_missing_is_measured_once_it_can_be(subject, monkeypatch) -> None:
+    counted = Counted()
+    part = PARTS["sst2"]._replace(measure=counted)
+    found = [None, object(), object()]  # scikit-learn is installed between the first and the second
+    monkeypatch.setattr(parts, "find_spec", lambda name: found.pop(0))
+    assert [assess(subject(), [part])["parts"][0]["result"]["times"] for _ in range(3)] == [1, 2, 2]
+
+
 def test_time_and_memory_are_those_of_the_measurement_not_of_the_reading(subject, monkeypatch) -> None:
     """Of a fine-tuning that was stopped and went on, the time is that of all its sittings."""
     peaks = iter((7, 900, 800, 3))
     monkeypatch.setattr(suite, "peak_bytes", lambda: next(peaks))
     counted = Counted()
-    parts = [Part("counted", "counting", counted), Part("tuned", "tuning", lambda _: {"training_seconds": 100.0})]
-    first = assess(subject(), parts)
-    second = assess(subject(), parts)
+    both = [Part("counted", "counting", counted), Part("tuned", "tuning", lambda _: {"training_seconds": 100.0})]
+    first = assess(subject(), both)
+    second = assess(subject(), both)
     assert counted.times == 1
     assert 100 <= first["seconds"] < 101
     assert second["seconds"] == first["seconds"]
@@ -208,7 +216,23 @@ def test_another_text_is_scored_whole_beside_what_the_run_was_trained_on(tmp_pat
     assert part.train.n_documents > usual.train.n_documents
     assert found.facts["held_out_text"]["known"] == 0
     gone = DataConfig(corpus=(str(tmp_path / "gone.txt"),))
-    assert _subject(model, other, gone).tokens.train.fingerprint == split.train.fingerprint
+    alone = _subject(model, other, gone)
+    assert alone.tokens.train.fingerprint == split.train.fingerprint
+    for subject, beside, known in ((found, "training text", 0), (alone, "the rest", None)):
+        text = subject.facts["held_out_text"]
+        assert (text["beside"], text["known"]) == (beside, known)
+
+
+def test_one_document_is_enough_to_be_scored_on(tmp_path: Path, monkeypatch) -> None:
+    """It is split in two only where n-grams are to be counted on the rest of it."""
+    monkeypatch.setenv("MINI_BERT_CACHE", str(tmp_path / "cache"))
+    model, (own, _) = worded_bert(), _texts(tmp_path)
+    (tmp_path / "short.txt").write_text("The man saw the dog.")
+    short = DataConfig(corpus=(str(tmp_path / "short.txt"),))
+    tokens = _subject(model, short, own).tokens
+    assert (tokens.held_out.n_documents, tokens.held_out.n_sentences) == (1, 1)
+    with pytest.raises(DataError, match="at least two"):
+        _ = _subject(model, short, None).tokens
 
 
 def test_what_a_run_has_learned_by_heart_is_no_held_out_text(tmp_path: Path, monkeypatch) -> None:

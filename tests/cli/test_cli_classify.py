@@ -60,12 +60,12 @@ def test_a_model_that_was_not_fine_tuned_is_refused(tmp_path: Path, capsys: pyte
     assert "no head mlm" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["\tcat", "cat\t", "a\t "])
+@pytest.mark.parametrize("text", ["\tcat", "cat\t", "a\t ", "a\tcat\tsat"])
 def test_half_a_pair_is_refused(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved(tmp_path / "m", heads=("classifier",))
     assert main(["classify", str(tmp_path / "m"), "a cat\tsat", text]) == 2
     shown = capsys.readouterr()
-    assert "both sides of the tab" in shown.err
+    assert "both sides of one tab" in shown.err
     assert not shown.out
 
 

@@ -47,6 +47,23 @@ def test_embed_finds_neighbours_in_a_file_and_writes_an_array(capsys, folder, mo
     np.testing.assert_array_equal(np.load(out), expected)
 
 
+def test_an_array_alone_is_written_without_a_word_of_neighbours(capsys, folder, tmp_path):
+    out = tmp_path / "vectors.npy"
+    assert main(["embed", str(folder), "a dog", "the king", "--out", str(out)]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == f"2 vectors of 12 numbers: {out}\n"
+
+
+def test_embed_without_a_model_takes_the_one_that_comes_along(capsys, monkeypatch, folder):
+    assert main(["embed", str(folder), "a dog", "the king", "--json"]) == 0
+    named = capsys.readouterr().out
+    monkeypatch.setattr("mini_bert.model.shipped.FOLDER", folder.parent)
+    monkeypatch.setattr("mini_bert.cli.models.DEFAULT", folder.name)
+    assert main(["embed", "a dog", "the king", "--json"]) == 0
+    assert capsys.readouterr().out == named
+
+
 def test_one_text_shows_the_beginning_of_its_vector(capsys, folder):
     assert main(["embed", str(folder), "a dog"]) == 0
     first, second = capsys.readouterr().out.splitlines()

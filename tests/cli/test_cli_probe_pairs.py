@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import string
 from pathlib import Path
 
@@ -60,6 +61,14 @@ def test_a_folder_of_ones_own_beside_n_grams_of_ones_own(probe) -> None:
     assert found["total"]["kneser_ney"]["accuracy"] == (3 + 0.5) / 4, "it has seen the good ones"
     assert found["paradigms"][0]["paradigm"] == "agreement"
     assert result["ngrams"]["order"] == 5
+
+
+def test_pairs_are_asked_also_where_the_training_text_is_gone(probe, folder: Path) -> None:
+    shutil.copytree(folder / "model", folder / "trained")
+    (folder / "trained" / "config.yaml").write_text("data: {corpus: [gone.txt]}\n")
+    code, out, err = probe("trained", "--pairs-dir", "pairs", "--json")
+    assert (code, json.loads(out)["ngrams"]) == (0, None)
+    assert "Without n-grams: what the model was trained on is not to be had. --corpus: got 'gone.txt'" in err
 
 
 def test_tables(probe) -> None:

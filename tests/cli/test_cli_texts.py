@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 
@@ -53,9 +54,22 @@ def test_fill_mask_without_a_model_takes_the_one_that_comes_along(capsys, folder
     assert main(["fill-mask", str(folder), "the [MASK].", "[MASK] sat", "--json"]) == 0
     named = capsys.readouterr().out
     monkeypatch.setattr(shipped, "FOLDER", folder.parent)
-    monkeypatch.setattr("mini_bert.cli.fill_mask.DEFAULT", folder.name)
+    monkeypatch.setattr("mini_bert.cli.models.DEFAULT", folder.name)
     assert main(["fill-mask", "the [MASK].", "[MASK] sat", "--json"]) == 0
     assert capsys.readouterr().out == named
+
+
+@pytest.mark.parametrize("text", ["She opened the mask.", "a [mask] b"])
+def test_a_sentence_without_a_mask_is_no_model(capsys, text):
+    assert main(["fill-mask", text]) == 2
+    assert "[MASK]" in (said := capsys.readouterr().err)
+    assert "neither a folder" not in said
+
+
+def test_a_folder_with_a_blank_in_its_name_is_a_model(capsys, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "my model")
+    assert main(["fill-mask", str(tmp_path / "my model"), "the [MASK]."]) == 0
+    assert capsys.readouterr().out.startswith("the [MASK].")
 
 
 def test_fill_mask_prints_each_mask_of_each_text(capsys, folder):

@@ -114,6 +114,15 @@ def test_too_few_updates_to_learn_by_are_said(experiment) -> None:
     assert "updates" not in tables(result)[0].plain()
 
 
+def test_scores_of_one_class_alone_are_said_to_be_none(experiment) -> None:
+    alike = sentiment(40, seed=7)
+    alike = alike.take(np.flatnonzero(alike.labels == 1).tolist())
+    result = finetune_task(experiment(epochs=1), alike, (0,))
+    said = f"All texts that are scored are '{alike.classes[1]}'"
+    assert said in tables(result)[0].plain()
+    assert said not in tables(finetune_task(experiment(epochs=1), sentiment(40, seed=7), (1,)))[0].plain()
+
+
 def test_time_is_that_of_all_trainings(experiment) -> None:
     result = finetune_task(experiment(epochs=1), sentiment(40, seed=7), (0, 1))
     assert result["training_seconds"] == pytest.approx(sum(t["seconds"] for t in result["arms"][0]["trials"]))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mini_bert.errors import InvalidInputError
 from mini_bert.metrics.clustered_means import clustered_difference, clustered_mean, sums_by_cluster
-from mini_bert.metrics.interval import UNKNOWN, normal_quantile
+from mini_bert.metrics.interval import OF_A_DIFFERENCE_OF_SHARES, OF_A_LOSS, UNKNOWN, Interval, normal_quantile
 from mini_bert.metrics.proportions import clustered_wilson_interval, wilson_interval
 
 
@@ -91,6 +91,16 @@ def test_one_row_says_nothing_about_spread():
     assert result.mean == 2
     assert result.standard_error == math.inf
     assert result.interval == UNKNOWN
+
+
+def test_an_interval_ends_where_no_value_can_be():
+    """Two rows, all right and all wrong: 0.5 ± 12.7 · 0.5 without bounds."""
+    assert clustered_mean([4, 0], [4, 4]).interval == pytest.approx((0.5 - 6.353102, 0.5 + 6.353102), rel=1e-6)
+    assert clustered_mean([4, 0], [4, 4], bounds=Interval(0, 1)).interval == (0, 1)
+    low, high = clustered_mean([4, 0], [4, 4], bounds=OF_A_LOSS).interval
+    assert (low, high) == (0, pytest.approx(6.853102, rel=1e-6))
+    difference = clustered_difference([4, 4], [4, 0], [4, 4], bounds=OF_A_DIFFERENCE_OF_SHARES)
+    assert (difference.mean, difference.interval) == (0.5, (-1, 1))
 
 
 def _correlated_rows(rng, rows=400):

@@ -243,8 +243,8 @@ ROWS = {
     "hidden pieces: perplexity": ("400", "900", "500 the bigram"),
     "hidden pieces: first guess right": ("30.0 ± 1.0 %", "0.0 %", "20.0 % the bigram"),
     "calibration error": ("3.0 %", "—", "2.0 % by chance alone"),
-    "pseudo-perplexity a piece": ("50 ± 1", "—", "—"),
-    "pseudo-perplexity a word, within words": ("120 ± 1", "—", "—"),
+    "pseudo-perplexity a piece": ("50 (49 – 51)", "—", "—"),
+    "pseudo-perplexity a word, within words": ("120 (119 – 121)", "—", "—"),
     "attention entropy, of the most possible": ("40.0 %", "—", "—"),
     "attention on a token beside, of the head that looks there most": ("2.0 %", "—", "—"),
     "encoding: million operations a token": ("2.80", "—", "—"),
@@ -319,7 +319,7 @@ def test_every_kind_with_a_headline_has_a_table_of_its_own() -> None:
     assert set(_OF_KIND) - of_several <= set(TABLES)
     assert {RESULTS[part]["kind"] for part in RESULTS} == set(_OF_KIND)
     (heads,) = tables(RESULTS["attention"])
-    assert heads.rows[1] == ("layer 0, head 1", "1.50 ± 0.20", "60.0 %", "1.0 %", "2.0 %", "10.0 %", "25.0 %")
+    assert heads.rows[1] == ("layer 0, head 1", "1.50 (1.40 – 1.70)", "60.0 %", "1.0 %", "2.0 %", "10.0 %", "25.0 %")
     (costs,) = tables(RESULTS["efficiency"])
     assert costs.rows[3] == ("tokens encoded a second, 2 threads", "51,240")
 
@@ -351,6 +351,17 @@ def test_figures_of_other_questions_are_not_subtracted(changed: dict[str, Any], 
     asked = ("hidden pieces: loss", "facts: ParaRel", "analogies, 3CosAdd", "grammar: BLiMP")
     assert {what for what in asked if differences[what] == "—"} == left_out
     assert "asked something else" in table.notes[-1]
+
+
+def test_baselines_from_another_text_than_the_one_trained_on_are_said() -> None:
+    result = assessment()
+    text = {"corpus": ["other.txt"], "documents": 3, "of_documents": 9, "known": 0.5}
+    result["model"]["held_out_text"] = {**text, "beside": "training text"}
+    assert "3 of the 9 documents of other.txt. 50.0 % of it stand" in assessment_table(result).plain()
+    result["model"]["held_out_text"] = {**text, "known": None, "beside": "the rest"}
+    shown = assessment_table(result).plain()
+    assert "is not at hand: n-grams are counted on the rest of this one" in shown
+    assert "stand in sentences" not in shown
 
 
 def test_the_best_floor_stands_there() -> None:

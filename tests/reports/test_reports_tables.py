@@ -181,7 +181,7 @@ def test_progression_from_json():
 
 def test_latex_escapes_what_latex_reads_as_its_own():
     table = Table(
-        "50 % of a_b", ("name", "Δ & more"), (("x_1 {y}", "−0.5 ± 0.1"), ("best", "1")), ("a^b ~ c\\d",), strong=(1,)
+        "50 % of a_b", ("name", "Δ & more"), (("x_1 {y}", "−0.5 ± 0.1"), ("best", "10¹⁵")), ("a^b ~ c\\d",), strong=(1,)
     )
     assert table.latex().splitlines() == [
         r"\begin{table}",
@@ -191,7 +191,7 @@ def test_latex_escapes_what_latex_reads_as_its_own():
         r"name & Δ \& more \\",
         r"\midrule",
         r"x\_1 \{y\} & $-$0.5 $\pm$ 0.1 \\",
-        r"\textbf{best} & \textbf{1} \\",
+        r"\textbf{best} & \textbf{10$^1$$^5$} \\",
         r"\bottomrule",
         r"\end{tabular}",
         r"\par\footnotesize a\textasciicircum{}b \textasciitilde{} c\textbackslash{}d",

@@ -45,7 +45,7 @@ def number_of(text: str, place: str) -> float:
     except ValueError:
         value = math.nan
     if not abs(value) < _LARGEST:
-        raise DataError(place, got=f"'{text}'", expected="a number")
+        raise DataError(place, got=f"'{text}'", expected="a number", advice="Such a file has no line of headings.")
     return value
 
 
