@@ -154,9 +154,12 @@ def _costs(subject: Subject) -> dict[str, Any]:
     }
 
 
-def _fewer_floors(subject: Subject) -> dict[str, Any]:
-    """A fine-tuning goes without its bag of words where scikit-learn is missing; with it, it is another result."""
-    return {} if find_spec("sklearn") else {"without": "scikit-learn"}
+def _learned_how(subject: Subject) -> dict[str, Any]:
+    """The recipe of a quick look; and whether the bag of words is missing with scikit-learn."""
+    from mini_bert.assessment.fine_tuned import QUICK
+
+    without = {} if find_spec("sklearn") else {"without": "scikit-learn"}
+    return {**without, **({"recipe": QUICK._asdict()} if subject.quick else {})}
 
 
 def _fine_tuning(task: str, title: str, data: str | None = None, *, version: int = 3, in_quick: bool = False) -> Part:
@@ -173,7 +176,7 @@ def _fine_tuning(task: str, title: str, data: str | None = None, *, version: int
         heads=(),
         in_quick=in_quick,
         version=version,
-        hangs_on=_fewer_floors,
+        hangs_on=_learned_how,
     )
 
 
