@@ -46,7 +46,7 @@ WAKING = {
     "waking_t5_faster": "T5's bias, 30 times its rate",
 }
 """Result files of trainings whose attention is watched, and what they are called."""
-LEARNT = ("masked_lm.loss", "masked_lm.top1", "pos", "blimp", "linzen", "linzen.easiest", "sst2")
+LEARNT = ("masked_lm.loss", "masked_lm.top1", "pos", "blimp", "linzen.easiest", "linzen.harder", "sst2")
 """Headlines in the README."""
 _BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -86,7 +86,10 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     "Did you mean 'novels'?"
     >>> nearest("xyz", ["brown", "novels"])
     'Choices: brown, novels.'
+    >>> nearest("mine", ["mine-seed-0", "mine-seed-1", "yours"])
+    "Did you mean 'mine-seed-0'?"
     """
     known = sorted(choices)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    close += [choice for choice in known if name and choice.startswith(name)]
     return f"Did you mean '{close[0]}'?" if close else f"Choices: {', '.join(known)}."

@@ -193,7 +193,8 @@ def _present_or_downloaded(source: Source, file: SourceFile) -> Path:
             got=f"{file.path} is not at {path}, and {file.url} cannot be reached ({type(error).__name__})",
             expected="the file, or a network",
             advice=f"Download it elsewhere and put it there, or set MINI_BERT_DATA to a folder that has "
-            f"{source.name}/{file.path}; --corpus python-docs needs no download.",
+            f"{source.name}/{file.path}"
+            + ("; --corpus python-docs needs no download." if source.kind == "corpus" else "."),
         ) from error
     except ValueError as error:
         raise ChecksumError(

@@ -135,8 +135,8 @@ def _part_of_speech(name: str, result: Result) -> Iterator[Headline]:
 
 
 _SETS = {"blimp": "grammar: BLiMP", "linzen": "agreement: Linzen", "gulordava": "agreement: Gulordava"}
-_EASIEST = "0 attractors"
-"""Of Linzen's sentences: those without a noun of the other number between subject and verb."""
+_ATTRACTORS = {"0 attractors": "easiest", "1 attractor": "harder"}
+"""Of Linzen's sentences: those without, and with one noun of the other number between subject and verb."""
 _FLOORS = {"shorter": "fewer pieces", "unigram": "frequent pieces", "kneser_ney": "5-gram"}
 
 
@@ -145,9 +145,9 @@ def _pairs(name: str, result: Result) -> Iterator[Headline]:
         what = _SETS.get(one["name"], one["name"])
         yield _pairs_headline(one["name"], what, one["total"], result["chance"])
         for group in one.get("paradigms", ()):
-            if group["paradigm"] == _EASIEST:
+            if (key := _ATTRACTORS.get(group["paradigm"])) is not None:
                 yield _pairs_headline(
-                    f"{one['name']}.easiest", f"{what}, {_EASIEST}", group["scores"], result["chance"]
+                    f"{one['name']}.{key}", f"{what}, {group['paradigm']}", group["scores"], result["chance"]
                 )
 
 

@@ -20,7 +20,9 @@ NEIGHBOURS: dict[str, Neighbour] = {
     "masked_lm.perplexity": Neighbour(
         "about 4", "BERT-Base, held-out text, another vocabulary", "google-research/bert #90"
     ),
-    "blimp": Neighbour("69.5 %", "RoBERTa-base on 10 M words, mean of 12 phenomena; as here about 64 %", "BabyLM 2023"),
+    "blimp": Neighbour(
+        "69.5 %", "RoBERTa-base on 10 M words, mean of 12 phenomena; over the paradigms here about 64 %", "BabyLM 2023"
+    ),
     "sst2": Neighbour("85.9 %", "BERT-Mini, test set, 3.3 billion words", "google-research/bert"),
     "cola": Neighbour("0.0", "BERT-Mini, test set", "google-research/bert"),
 }
