@@ -56,9 +56,9 @@ def until_done(
 
 
 def _let_wait(session: Session, queue: Queue, missing: Mapping[str, Mapping[str, Any]]) -> None:
-    there = {job["key"] for job in [*queue.waiting(), *queue.running().values()]}
+    there = queue.keys()  # before the files: who ends meanwhile writes what was found, and leaves the queue then
     for key, job in missing.items():
-        if key not in there:
+        if key not in there and not worker.has_ended_well(session.folder, key):
             (session.folder / worker.TRIALS / f"{key}.json").unlink(missing_ok=True)
             queue.add(job)
 

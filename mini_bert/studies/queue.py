@@ -9,6 +9,7 @@ stand here, but in files of their own (worker.py).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 MOST_ATTEMPTS = 3
 """Times that a trial is begun; whoever kills its process so often is in the trial itself."""
+SECONDS_TO_TAKE = 10.0
+"""A trial without an owner was left by a process that was killed while it took it, if it has been so for so long."""
 _OWNER, _JOB, _ATTEMPT, _LEFT, _DRAW = "owner", "job", "attempt", "left", "draw"
 
 
@@ -81,6 +84,11 @@ class Queue:
         """The jobs that wait."""
         return [trial.user_attrs[_JOB] for trial in self._trials(self._waiting) if _JOB in trial.user_attrs]
 
+    def keys(self) -> set[str]:
+        """Of the jobs that wait, or that somebody trains or is just about to take."""
+        trials = self._study.get_trials(deepcopy=False, states=(self._waiting, self._running))
+        return {trial.user_attrs[_JOB]["key"] for trial in trials if _JOB in trial.user_attrs}
+
     def running(self) -> dict[int, Mapping[str, Any]]:
         """The jobs that are being trained, by the process's number."""
         return {
@@ -98,7 +106,8 @@ class Queue:
         given_up = []
         for trial in self._trials(self._running):
             owner, left = trial.user_attrs.get(_OWNER), _LEFT in trial.user_attrs
-            if owner is not None and not left and not Owner(**owner).is_gone():
+            taken = _seconds_since(trial.datetime_start) < SECONDS_TO_TAKE if owner is None else False
+            if taken or (owner is not None and not left and not Owner(**owner).is_gone()):
                 continue
             self._study.tell(trial.number, state=self._fail)
             job, attempt = trial.user_attrs.get(_JOB), trial.user_attrs.get(_ATTEMPT, 1)
@@ -128,3 +137,7 @@ class Queue:
     def _trials(self, state: Any) -> list[FrozenTrial]:
         found: list[FrozenTrial] = self._study.get_trials(deepcopy=False, states=(state,))
         return found
+
+
+def _seconds_since(moment: datetime | None) -> float:
+    return float("inf") if moment is None else abs((datetime.now(moment.tzinfo) - moment).total_seconds())

@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from mini_bert.atomic_files import make_folder, replace_file
 from mini_bert.errors import RunInUseError
 from mini_bert.studies.journal import require_optuna
@@ -130,6 +132,14 @@ def written(folder: Path, trial: Trial) -> Trial:
     make_folder(folder / TRIALS)
     replace_file(folder / TRIALS / f"{trial.key}.json", (trial.model_dump_json(indent=1) + "\n").encode())
     return trial
+
+
+def has_ended_well(folder: Path, key: str) -> bool:
+    """Whether the trial of this key stands in the study's folder, and no error ended it."""
+    try:
+        return Trial.model_validate_json((folder / TRIALS / f"{key}.json").read_bytes()).status != "failed"
+    except (OSError, ValidationError):
+        return False
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -73,6 +74,41 @@ def test_a_trial_that_kills_its_process_is_given_up(opened):
     queue.take().set_user_attr("owner", gone)
     assert queue.take_back_stale() == [{"key": "a"}]
     assert (queue.waiting(), queue.running()) == ([], {})
+
+
+def test_a_trial_is_left_to_who_is_just_taking_it(opened, monkeypatch):
+    """Between being given a trial and saying whose it is, a process is neither waited for nor gone."""
+    from mini_bert.studies import queue as module
+
+    queue = opened()
+    queue.add({"key": "a"})
+    queue.add({"key": "b"})
+    queue._study.ask()  # the first half of `take`
+    assert (queue.running(), [job["key"] for job in queue.waiting()]) == ({}, ["b"])
+    assert queue.keys() == {"a", "b"}
+    assert queue.take_back_stale(forgive=True) == []
+    assert [job["key"] for job in queue.waiting()] == ["b"]
+    monkeypatch.setattr(module, "SECONDS_TO_TAKE", 0.0)  # it was killed there
+    assert queue.take_back_stale(forgive=True) == []
+    assert [job["key"] for job in queue.waiting()] == ["b", "a"]
+
+
+@pytest.mark.parametrize(("status", "trained_anew"), [("done", []), ("failed", ["a"]), (None, ["a"])])
+def test_what_ends_while_a_study_begins_is_not_trained_again(opened, tmp_path, status, trained_anew):
+    """Its process outlived a killed study: the study has read what is found, and then the trial leaves the queue."""
+    from mini_bert.studies import worker
+    from mini_bert.studies.dispatch import _let_wait
+
+    queue = opened()
+    job = {"key": "a", "piece": "plain", "seed": 0, "settings": {}, "begins": "nothing", "steps": 3}
+    queue.add(job)
+    taken = queue.take()
+    if status is not None:
+        worker.written(tmp_path, worker.ended(job, status, ""))
+    queue.finish(taken, 1.0)
+    _let_wait(SimpleNamespace(folder=tmp_path), queue, {"a": job})
+    assert [one["key"] for one in queue.waiting()] == trained_anew
+    assert worker.has_ended_well(tmp_path, "a") == (status == "done")
 
 
 def test_a_new_start_gives_every_trial_another_chance(opened):
