@@ -16,7 +16,7 @@ _SHOWN = {
     "blimp": "BLiMP, %",
     "sst2": "SST-2, %",
 }
-"""Headline → label of its axis."""
+"""Headline → title of its panel."""
 
 
 def history_picture(history: Mapping[str, Any], path: Path) -> Path:
@@ -54,7 +54,8 @@ def history_picture(history: Mapping[str, Any], path: Path) -> Path:
                     fontsize=8,
                 )
             axes.set_xscale("symlog", linthresh=first)
-            axes.set_ylabel(_SHOWN[key])
+            axes.set_xlim(left=-0.15 * first)
+            axes.set_title(_SHOWN[key], loc="left", fontsize=10)
             axes.set_xlabel("steps")
             open_frame(axes)
     return path

@@ -31,6 +31,7 @@ def test_a_panel_a_figure_with_its_floor(tmp_path: Path) -> None:
     for said in ("held-out loss, nats", "BLiMP, %", ">the bigram<", ">chance<"):
         assert svg.count(said) == 1
     assert "SST-2" not in svg
+    assert "\N{MINUS SIGN}" not in svg, "no step comes before the first"
 
 
 def test_a_history_of_other_figures_is_refused(tmp_path: Path) -> None:
