@@ -18,7 +18,7 @@ EPOCHS, SEEDS = 4, (0, 1, 2)
 class Quick(NamedTuple):
     """How a quick look learns: from little, in steps enough."""
 
-    examples: int = 4000
+    examples: int = 2000
     batch_size: int = 16
     epochs: int = 2
 
