@@ -196,6 +196,7 @@ PARTS: dict[str, Part] = {
             _pairs("linzen", "gulordava"),
             ("agreement-linzen", "agreement-gulordava"),
             text=True,
+            in_quick=False,
             version=4,
         ),
         Part(

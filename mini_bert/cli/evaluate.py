@@ -61,7 +61,7 @@ def evaluate(
 
     Args:
         model: which model.
-        quick: a sample of the sets, without the breakdown and four of the fine-tunings, in less than a minute.
+        quick: a sample of the sets, without breakdown, agreement and four of the fine-tunings, in less than a minute.
         overfit_one_batch: instead, whether a fresh model of this shape learns one batch by heart; exit code 1 if not.
         milestones: also the models that the run kept on its way (train.milestones), side by side.
         again: measure also what is known.
