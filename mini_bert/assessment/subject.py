@@ -59,10 +59,12 @@ class Subject:
                 got=f"none, and it is not known what {self.name} was trained on",
                 expected="a text to score it on",
             )
-        if self.config.data == self.trained_on:
+        if self.trained_on in (None, self.config.data):
             return self._opened(self.config.data)
-        asked = None if self.trained_on is None else self._opened(self.config.data, all_held_out=True)
-        if asked is None or (own := self._training_text) is None:
+        asked = self._opened(
+            self.config.data, all_held_out=True
+        )  # before the longer text: a wrong name is said at once
+        if (own := self._training_text) is None:
             return self._opened(self.config.data)
         held_out = asked.held_out.without(own.train)
         if not held_out.n_documents:
@@ -145,9 +147,11 @@ class Subject:
         if "tokens" not in self.__dict__:
             return {}
         scored = self.tokens.held_out
-        counts = {"documents": scored.n_documents, "of_documents": scored.whole().n_documents}
-        if self.config.data == self.trained_on:
-            return {**counts, "known": None, "beside": "training text"}
-        if self._training_text is None:
-            return {**counts, "known": None, "beside": "the rest"}
-        return {**counts, "known": scored.share_known_to(self.tokens.train), "beside": "training text"}
+        its_own = self.config.data == self.trained_on
+        known_text = its_own or self._training_text is not None
+        return {
+            "documents": scored.n_documents,
+            "of_documents": scored.whole().n_documents,
+            "known": scored.share_known_to(self.tokens.train) if known_text and not its_own else None,
+            "beside": "training text" if known_text else "the rest",
+        }

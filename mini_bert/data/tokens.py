@@ -227,8 +227,10 @@ def open_tokens(
     sides: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
     for corpus, store in zip(corpora, stores, strict=True):
         hashes = np.asarray(store.document_hashes)
-        every = np.ones(len(hashes), np.bool_)
-        held_out = every if all_held_out else held_out_documents(hashes, data.held_out_fraction, corpus.name)
+        if all_held_out:
+            held_out = np.ones(len(hashes), np.bool_)
+        else:
+            held_out = held_out_documents(hashes, data.held_out_fraction, corpus.name)
         sides[0].append(np.flatnonzero(~held_out))
         sides[1].append(np.flatnonzero(held_out))
     train, held = (TokenSet(stores, chosen, weights, data.layout, tokenizer) for chosen in sides)

@@ -106,8 +106,9 @@ class Queue:
         given_up = []
         for trial in self._trials(self._running):
             owner, left = trial.user_attrs.get(_OWNER), _LEFT in trial.user_attrs
-            taken = _seconds_since(trial.datetime_start) < SECONDS_TO_TAKE if owner is None else False
-            if taken or (owner is not None and not left and not Owner(**owner).is_gone()):
+            if owner is None and _seconds_since(trial.datetime_start) < SECONDS_TO_TAKE:
+                continue
+            if owner is not None and not left and not Owner(**owner).is_gone():
                 continue
             self._study.tell(trial.number, state=self._fail)
             job, attempt = trial.user_attrs.get(_JOB), trial.user_attrs.get(_ATTEMPT, 1)
